@@ -1,0 +1,95 @@
+"""What do many held keys cost: each further pair, and in memory?
+
+The pair takes and gives back keys that are free, while others are held. `bytes_per_grant` is what a
+held one-key grant takes, handle included and key not; `left_over` what the process still has, after
+all were given back, that it did not have before.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from harness import BASELINE, CPU, ITSELF, WALL, Compare, Scale, Subject
+from pytest_benchmark.fixture import BenchmarkFixture
+from rivals import (
+    LeakyDict,
+    Lockcore,
+    Ovirt,
+    RefcountedDict,
+    Rival,
+    ThreadingLock,
+)
+from single import only
+
+N_PAIRS = 10_000
+NONE_HELD = "none held"
+SIZES = (10_000, 100_000, 1_000_000)
+keyed_rivals = only(Lockcore, LeakyDict, RefcountedDict, Ovirt)
+
+
+@pytest.mark.benchmark(timer=CPU)
+@pytest.mark.parametrize("n_held", SIZES)
+@keyed_rivals
+def bench_pair_beside_held(
+    compare: Compare, scale: Scale, rival: type[Rival], n_held: int
+) -> None:
+    items = [f"vm-{i}" for i in range(scale.size(N_PAIRS))]
+    held = [f"held-{i}" for i in range(scale.size(n_held))]
+
+    def subject(which: type[Rival], others: list[str]) -> Subject:
+        one = which()
+        handles = [one.hold([key]) for key in others]
+        loop = one.loop("try_exclusive", items)
+
+        def run() -> None:
+            loop()
+            assert len(handles) == len(others)
+
+        return Subject(run, len(items))
+
+    def nothing() -> None:
+        for _ in items:
+            pass
+
+    references = {BASELINE: subject(ThreadingLock, []), NONE_HELD: subject(rival, [])}
+    if rival is not Lockcore:
+        references[ITSELF] = subject(Lockcore, held)
+    compare(
+        f"try/exclusive/beside-held/held={n_held}",
+        rival.name,
+        subject(rival, held),
+        references,
+        loop=Subject(nothing),
+    )
+
+
+@pytest.mark.benchmark(timer=WALL)
+@pytest.mark.parametrize("n_keys", SIZES)
+@pytest.mark.parametrize("way", ["held", "passing"])
+@keyed_rivals
+def bench_memory(
+    benchmark: BenchmarkFixture, scale: Scale, rival: type[Rival], way: str, n_keys: int
+) -> None:
+    program = Path(__file__).with_name("memory.py")
+    n = scale.size(n_keys)
+    command = [sys.executable, str(program), rival.name, str(n), way]
+    output: list[str] = []
+
+    def run() -> None:
+        done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+        output.append(done.stdout)
+
+    benchmark.group = f"memory/exclusive/{way}/keys={n_keys}"
+    benchmark.name = rival.name
+    benchmark.pedantic(run, rounds=1)
+    sizes = json.loads(output[0])
+    benchmark.extra_info.update(
+        case=benchmark.group,
+        rival=rival.name,
+        keys=n,
+        resident=sizes,
+        bytes_per_grant=(sizes["held"] - sizes["before"]) / n,
+        left_over=sizes["after"] - sizes["before"],
+    )

@@ -1,0 +1,67 @@
+"""Options, fixtures, and what a saved run says about where it was made."""
+
+import functools
+import os
+import platform
+import sys
+import sysconfig
+import time
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any
+
+import pytest
+from harness import WALL, Compare, Scale, measure
+from pytest_benchmark.fixture import BenchmarkFixture
+
+DISTRIBUTIONS = (
+    "lockcore",
+    "aiorwlock",
+    "fasteners",
+    "oslo.concurrency",
+    "readerwriterlock",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--quick",
+        action="store_true",
+        help="two rounds of next to nothing: shows that every benchmark works, measures nothing",
+    )
+
+
+@pytest.fixture(scope="session")
+def scale(request: pytest.FixtureRequest) -> Scale:
+    return Scale(bool(request.config.getoption("--quick")))
+
+
+@pytest.fixture
+def compare(
+    request: pytest.FixtureRequest, benchmark: BenchmarkFixture, scale: Scale
+) -> Compare:
+    marker = request.node.get_closest_marker("benchmark")
+    timer: Callable[[], float] = marker.kwargs.get("timer", WALL) if marker else WALL
+    return functools.partial(measure, benchmark, timer=timer, scale=scale)
+
+
+def pytest_benchmark_update_machine_info(
+    config: pytest.Config, machine_info: dict[str, Any]
+) -> None:
+    machine_info["cpus_usable"] = len(os.sched_getaffinity(0)) if hasattr(
+        os, "sched_getaffinity"
+    ) else os.cpu_count()
+    machine_info["load_average"] = list(os.getloadavg()) if hasattr(os, "getloadavg") else None
+    machine_info["is_free_threaded"] = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+    machine_info["is_gil_enabled"] = getattr(sys, "_is_gil_enabled", lambda: True)()
+    machine_info["python"] = platform.python_version()
+    machine_info["measured_on"] = time.strftime("%Y-%m-%d")
+    machine_info["is_quick"] = bool(config.getoption("--quick"))
+    machine_info["versions"] = {name: _version(name) for name in DISTRIBUTIONS}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,1 @@
+"""The demo: a day of an engine that manages virtual machines, on real files and processes."""

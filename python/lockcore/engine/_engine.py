@@ -1,0 +1,269 @@
+"""The engine: opens by recovering, admits commands, knows how they stand."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+from lockcore._manager import LockManager
+from lockcore.engine._command import Command, CommandTypes
+from lockcore.engine._follower import Follower
+from lockcore.engine._recovery import recover
+from lockcore.engine._result import (
+    CommandResult,
+    EngineClosedError,
+    EngineError,
+    RecoveryReport,
+    UnknownCommandError,
+)
+from lockcore.engine._rules import UNSET, Unset, check_timeout
+from lockcore.engine._run import CommandRun
+from lockcore.engine._services import Registry, Services
+from lockcore.engine._store import open_store, store_path
+from lockcore.engine._tasks import TaskBackend
+
+__all__ = ["Engine"]
+
+log = logging.getLogger("lockcore.engine")
+
+
+class Engine:
+    """Runs commands under their locks, and after a crash goes on where it was.
+
+    Opening it, with `with` or `open`, recovers first: the stored commands have their locks again
+    before any command is admitted, and commands that come meanwhile wait. Closing it lets the
+    commands that are being executed come to the end of `execute`; tasks go on, their locks stay
+    held in the manager, and the next engine on the store takes them up.
+
+    All methods may be called from any thread.
+
+    Args:
+        store: Where commands that have tasks are kept: `"sqlite:///engine.db"` (relative),
+            `"sqlite:////var/lib/engine.db"` (absolute), or `"sqlite://"`, in memory, for engines
+            that need not survive. One engine at a time can have a store open.
+        tasks: The task back end, such as `ProcessTasks("tasks/")`; None if no command starts tasks.
+        manager: Where the locks are; None makes one. Others may use the manager too.
+        commands: Command classes, for when a restarted engine would not find one by its module
+            and name.
+        poll_interval: Seconds between two looks at the tasks.
+        workers: So many end actions run at a time.
+        retry_delay: Seconds before an end action that raised is called again; doubles each time,
+            up to a minute.
+
+    Raises:
+        ValueError: The store is of an unknown kind, or a number is out of range.
+        TypeError: An argument is of the wrong type.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: str = "sqlite://",
+        tasks: TaskBackend | None = None,
+        manager: LockManager | None = None,
+        commands: Iterable[type[Command]] = (),
+        poll_interval: float = 0.05,
+        workers: int = 8,
+        retry_delay: float = 0.1,
+    ) -> None:
+        self._store_path = store_path(store)
+        if tasks is not None and not isinstance(tasks, TaskBackend):
+            raise TypeError(f"tasks must be a task back end such as ProcessTasks, not {tasks!r}")
+        self._types = CommandTypes(commands)
+        for name, value in (("poll_interval", poll_interval), ("retry_delay", retry_delay)):
+            if not value > 0:
+                raise ValueError(f"{name} must be positive, not {value!r}")
+        if workers < 1:
+            raise ValueError(f"workers must be at least 1, not {workers!r}")
+        self._tasks = tasks
+        self._manager = LockManager() if manager is None else manager
+        self._poll_interval = poll_interval
+        self._workers = workers
+        self._retry_delay = retry_delay
+        self._gate = threading.Condition()
+        self._is_opening = self._is_open = self._is_closed = False
+        self._inside: list[int] = []  # the threads that are in `run`
+        self._services: Services | None = None
+        self._recovery: RecoveryReport | None = None
+        self._registry = Registry()
+
+    @property
+    def manager(self) -> LockManager:
+        """Where the locks of the commands are."""
+        return self._manager
+
+    @property
+    def tasks(self) -> TaskBackend | None:
+        """The task back end."""
+        return self._tasks
+
+    @property
+    def recovery(self) -> RecoveryReport:
+        """What was found in the store when the engine was opened, and what became of it.
+
+        Raises:
+            EngineClosedError: The engine has not been opened.
+        """
+        if self._recovery is None:
+            raise EngineClosedError("the engine has not been opened")
+        return self._recovery
+
+    def open(self) -> None:
+        """Opens the store, recovers, then admits commands.
+
+        Raises:
+            StoreError: The store is in use, is none, or is from a newer lockcore. Nothing has been
+                touched.
+            EngineError: The engine was opened before; an engine is opened once.
+        """
+        with self._gate:
+            if self._is_opening or self._is_open or self._is_closed:
+                raise EngineError("the engine was opened before: make another one")
+            self._is_opening = True
+        try:
+            store = open_store(self._store_path)
+            try:
+                follower = Follower(self._tasks, self._poll_interval, self._workers)
+                services = Services(
+                    manager=self._manager,
+                    store=store,
+                    backend=self._tasks,
+                    follower=follower,
+                    retry_delay=self._retry_delay,
+                    registry=self._registry,
+                )
+                report = recover(services, self._types)
+            except BaseException:
+                store.close()
+                raise
+            follower.start()
+        except BaseException:
+            with self._gate:
+                self._is_opening = False
+                self._is_closed = True
+                self._gate.notify_all()
+            raise
+        with self._gate:
+            self._services, self._recovery = services, report
+            self._is_opening, self._is_open = False, True
+            self._gate.notify_all()
+
+    def close(self) -> None:
+        """Admits no more, waits for what is in `execute` or in an end action, leaves the tasks.
+
+        Commands with live tasks stay stored and locked. Closing twice is fine.
+
+        Raises:
+            RuntimeError: Called by a command; it would wait for itself.
+        """
+        with self._gate:
+            if threading.get_ident() in self._inside:
+                raise RuntimeError("a command cannot close the engine that executes it")
+            while self._is_opening:
+                self._gate.wait()
+            was_open, self._is_open, self._is_closed = self._is_open, False, True
+            self._gate.notify_all()
+            while self._inside:
+                self._gate.wait()
+        if not was_open or self._services is None:
+            return
+        self._services.follower.stop()
+        self._services.store.close()
+        self._registry.abandon()  # who waits is told that the engine is closed
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def run(self, command: Command, *, timeout: float | Unset | None = UNSET) -> CommandResult:
+        """Locks, validates and executes a command in this thread.
+
+        Args:
+            command: What to run.
+            timeout: How long to wait for the locks in seconds, 0 not at all, None for ever; as its
+                class declares if not given.
+
+        Returns:
+            How it stands when `execute` has ended: `"refused"`, `"failed"`, `"succeeded"`, or
+            `"running"` while tasks of it run. If `execute` raised after it had started tasks,
+            these are stopped and waited for.
+
+        Raises:
+            EngineClosedError: The engine is not open.
+            TypeError: A parameter cannot be stored or a key is none; ValueError: the timeout is
+                negative. What `exclusive_locks` or `shared_locks` raises is raised as well.
+                Nothing has been touched.
+            RuntimeError: The instance has been executed before.
+        """
+        if timeout is not UNSET:
+            check_timeout(timeout)
+        services = self._enter()
+        try:
+            return CommandRun(services, command).run(timeout)
+        finally:
+            with self._gate:
+                self._inside.remove(threading.get_ident())
+                self._gate.notify_all()
+
+    def wait(self, command_id: str, *, timeout: float | None = None) -> CommandResult:
+        """Waits until a command has come to its end.
+
+        Args:
+            command_id: Of a command run by this engine, taken up by its recovery, or, for those
+                that had tasks, run by an earlier engine on the same store.
+            timeout: In seconds; None for ever.
+
+        Returns:
+            Its last result: `"refused"`, `"failed"` or `"succeeded"`. Its locks are gone.
+
+        Raises:
+            TimeoutError: It has not come to its end in time; it goes on.
+            UnknownCommandError: There is none of that id, or it ended too long ago.
+            EngineClosedError: The engine is not open, or was closed meanwhile.
+            EngineError: The command was set aside by the recovery.
+        """
+        check_timeout(timeout)
+        run = self._registry.find(command_id)
+        if run is None:
+            return self._stored_result(command_id)
+        if isinstance(run, CommandResult):
+            return run
+        if not run.ended.wait(timeout):
+            raise TimeoutError(f"command {command_id} has not ended within {timeout} s")
+        if run.result is None:
+            raise EngineClosedError("the engine was closed before the command ended")
+        return run.result
+
+    def _stored_result(self, command_id: str) -> CommandResult:
+        with self._gate:
+            if not self._is_open or self._services is None:
+                raise EngineClosedError("the engine is not open")
+        if command_id in self.recovery.set_aside:
+            raise EngineError(
+                f"command {command_id} was set aside: {self.recovery.details[command_id]}"
+            )
+        outcome = self._services.store.outcome(command_id)
+        if outcome is None:
+            raise UnknownCommandError(f"no command {command_id}")
+        return CommandResult(command_id, outcome.state, outcome.messages)
+
+    def _enter(self) -> Services:
+        """Passes the gate, behind which recovery is complete."""
+        with self._gate:
+            while self._is_opening:
+                self._gate.wait()
+            if not self._is_open or self._services is None:
+                raise EngineClosedError("the engine is not open")
+            self._inside.append(threading.get_ident())
+            return self._services

@@ -1,0 +1,137 @@
+"""Follows tasks to their end, and runs what is due then in a few threads."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from lockcore.engine._tasks import TaskBackend, TaskState, TaskStatus
+
+__all__ = ["Follower"]
+
+log = logging.getLogger("lockcore.engine")
+
+Work = Callable[[], None]
+TaskEnded = Callable[[str, TaskStatus | None], None]
+
+
+class Follower:
+    """One thread that asks the back end how all live tasks stand, in one call at a time.
+
+    Until `start`, work is only collected, for `drain`.
+
+    Args:
+        backend: Whose tasks; None if there are none.
+        interval: Seconds between two questions. Where an answer takes long the pause is longer, so
+            that asking takes at most a tenth of the time.
+        workers: So many end actions run at a time.
+    """
+
+    def __init__(self, backend: TaskBackend | None, interval: float, workers: int) -> None:
+        self._backend = backend
+        self._interval = interval
+        self._workers = workers
+        self._changed = threading.Condition()
+        self._watched: dict[str, TaskEnded] = {}
+        self._timers: list[tuple[float, int, Work]] = []
+        self._timer_order = itertools.count()
+        self._collected: deque[Work] = deque()
+        self._pool: ThreadPoolExecutor | None = None
+        self._thread: threading.Thread | None = None
+        self._is_stopping = False
+
+    def start(self) -> None:
+        """Begins to follow. What was collected and not drained runs now."""
+        with self._changed:
+            self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="lockcore-engine")
+            self._thread = threading.Thread(target=self._follow, name="lockcore-follower")
+            self._thread.daemon = True
+            self._thread.start()
+            while self._collected:
+                self._pool.submit(self._collected.popleft())
+
+    def stop(self) -> None:
+        """Follows no more. Returns when the work under way is done; what has not begun is left."""
+        with self._changed:
+            self._is_stopping = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def watch(self, task_id: str, ended: TaskEnded) -> None:
+        """Calls `ended` once, with None as the status if the back end does not know the task."""
+        with self._changed:
+            self._watched[task_id] = ended
+            self._changed.notify_all()
+
+    def submit(self, work: Work) -> None:
+        """Runs it soon, in another thread."""
+        with self._changed:
+            if self._pool is None:
+                self._collected.append(work)
+            elif not self._is_stopping:
+                self._pool.submit(work)
+
+    def submit_later(self, delay: float, work: Work) -> None:
+        """Runs it after so many seconds, in another thread."""
+        with self._changed:
+            entry = (time.monotonic() + delay, next(self._timer_order), work)
+            heapq.heappush(self._timers, entry)
+            self._changed.notify_all()
+
+    def drain(self) -> None:
+        """Runs what was submitted before `start`, in this thread, and what that submits."""
+        while self._collected:
+            self._collected.popleft()()
+
+    def _follow(self) -> None:
+        ask_at = 0.0
+        while True:
+            with self._changed:
+                while not self._is_stopping and not self._is_due(ask_at):
+                    self._changed.wait(self._pause(ask_at))
+                if self._is_stopping:
+                    return
+                now = time.monotonic()
+                while self._timers and self._timers[0][0] <= now:
+                    self.submit(heapq.heappop(self._timers)[2])
+                watched = dict(self._watched) if now >= ask_at else {}
+            if watched and self._backend is not None:
+                self._ask(self._backend, watched)
+                asked = time.monotonic()
+                ask_at = asked + max(self._interval, 9 * (asked - now))
+
+    def _is_due(self, ask_at: float) -> bool:
+        now = time.monotonic()
+        return bool(self._watched and now >= ask_at) or bool(
+            self._timers and self._timers[0][0] <= now
+        )
+
+    def _pause(self, ask_at: float) -> float | None:
+        times = [ask_at] if self._watched else []
+        times += [entry[0] for entry in self._timers[:1]]
+        return max(0.0, min(times) - time.monotonic()) if times else None
+
+    def _ask(self, backend: TaskBackend, watched: dict[str, TaskEnded]) -> None:
+        try:
+            statuses = backend.status(watched)
+        except Exception:
+            log.exception("cannot ask the task back end; asking again")
+            return
+        for task_id, ended in watched.items():
+            status = statuses.get(task_id)
+            if status is None or status.state is not TaskState.RUNNING:
+                with self._changed:
+                    del self._watched[task_id]
+                try:
+                    ended(task_id, status)
+                except Exception:
+                    log.exception("cannot note the end of task %s", task_id)

@@ -1,0 +1,264 @@
+"""Tasks that are processes of the operating system and survive the engine."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shlex
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lockcore.engine import _supervisor
+from lockcore.engine._tasks import TaskState, TaskStatus
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["ProcessTasks"]
+
+
+class ProcessTasks:
+    """Runs programs: `start_task([program, argument, ...])`.
+
+    Each program runs under a small supervisor in a session of its own, so that neither the death
+    of the engine nor a Ctrl-C in its terminal reaches it. The supervisor writes the exit status to
+    a file, where the next engine finds it. A task succeeds when its program exits with 0. What it
+    writes to its standard output and error is in `output(task_id)` until its command has ended.
+
+    Whether a task is alive is not told by a process id, which may be used again, but by a file
+    lock that its supervisor and the program hold. So a program whose supervisor was killed still
+    counts as running, though it cannot be stopped; and what it leaves running in the background
+    must not keep the descriptors it inherited.
+
+    A program runs in the working directory and with the environment of the engine.
+
+    Args:
+        directory: Where the files of the tasks are; made when needed. Engines that run at the same
+            time need one each.
+        grace: When a task is stopped, the seconds between SIGTERM and SIGKILL.
+
+    Raises:
+        OSError: Not a POSIX system.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], *, grace: float = 5.0) -> None:
+        if fcntl is None:
+            raise OSError(errno.ENOSYS, "ProcessTasks needs a POSIX system")
+        self._directory = Path(directory).absolute()
+        self._grace = float(grace)
+        self._mutex = threading.Lock()
+        self._supervisors: dict[str, int] = {}  # ours, to be reaped: task id -> process id
+
+    def start(self, task_id: str, arguments: Sequence[str | os.PathLike[str]], /) -> None:
+        """Starts a program. Whether it can be executed is known from its status.
+
+        Raises:
+            TypeError: The arguments are not a list of strings or paths.
+            ValueError: The list is empty, or a string has a null character.
+            FileExistsError: There is a task of that id.
+        """
+        spec = _checked(arguments)
+        home = self._home(task_id)
+        home.parent.mkdir(parents=True, exist_ok=True)
+        home.mkdir()
+        try:
+            (home / "spec").write_text(json.dumps(spec), encoding="utf-8")
+            os.mkfifo(home / "control")
+            with _locked(home / "lock") as lock_fd:
+                supervisor = _spawn(home, self._grace, lock_fd)
+        except Exception:
+            shutil.rmtree(home, ignore_errors=True)
+            raise
+        with self._mutex:
+            self._supervisors[task_id] = supervisor
+
+    def status(self, task_ids: Iterable[str] | None = None, /) -> dict[str, TaskStatus]:
+        """How those tasks stand, or all in the directory; see `TaskBackend`."""
+        if task_ids is None:
+            task_ids = [home.name for home in self._homes()]
+        found = {}
+        for task_id in task_ids:
+            status = _status(self._home(task_id))
+            if status is not None:
+                found[task_id] = status
+                if status.state is not TaskState.RUNNING:
+                    self._reap(task_id, os.WNOHANG)
+        return found
+
+    def stop(self, task_id: str, /) -> None:
+        """Asks a program to end by SIGTERM, then SIGKILL, to it and its process group."""
+        home = self._home(task_id)
+        with contextlib.suppress(FileNotFoundError):
+            (home / "stop").touch()  # for a supervisor that does not listen yet
+            try:
+                control = os.open(home / "control", os.O_WRONLY | os.O_NONBLOCK)
+            except OSError as error:
+                if error.errno != errno.ENXIO:  # nobody listens: not yet, or not any more
+                    raise
+            else:
+                os.write(control, b"\n")
+                os.close(control)
+
+    def forget(self, task_id: str, /) -> None:
+        """Removes the files of a task, its output with them.
+
+        Raises:
+            ValueError: The task is running.
+        """
+        status = _status(self._home(task_id))
+        if status is not None and status.state is TaskState.RUNNING:
+            raise ValueError(f"task {task_id} is running")
+        self._reap(task_id, 0)
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self._home(task_id))
+
+    def output(self, task_id: str) -> Path:
+        """The file that has what the program has written so far."""
+        return self._home(task_id) / "output"
+
+    def _home(self, task_id: str) -> Path:
+        if not task_id or task_id.startswith(".") or "/" in task_id or "\0" in task_id:
+            raise ValueError(f"not a task id: {task_id!r}")
+        return self._directory / task_id
+
+    def _homes(self) -> list[Path]:
+        try:
+            return sorted(home for home in self._directory.iterdir() if home.is_dir())
+        except FileNotFoundError:
+            return []
+
+    def _reap(self, task_id: str, options: int) -> None:
+        with self._mutex:
+            supervisor = self._supervisors.pop(task_id, None)
+        if supervisor is None:
+            return
+        try:
+            reaped, _ = os.waitpid(supervisor, options)
+        except ChildProcessError:
+            return  # somebody else has
+        if reaped == 0:
+            with self._mutex:
+                self._supervisors[task_id] = supervisor
+
+
+def _checked(arguments: Any) -> list[str]:
+    hint = "a task is a list of program arguments, such as ['cp', source, target]"
+    if not isinstance(arguments, list | tuple):
+        raise TypeError(f"{hint}, not {arguments!r}")
+    spec = []
+    for argument in arguments:
+        if not isinstance(argument, str | os.PathLike):
+            raise TypeError(f"{hint}; {argument!r} is neither str nor a path")
+        spec.append(os.fsdecode(argument))
+    if not spec or not spec[0]:
+        raise ValueError(f"{hint}: it names no program")
+    if any("\0" in argument for argument in spec):
+        raise ValueError("an argument of a program cannot have a null character")
+    return spec
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[int]:
+    """A descriptor of the file, locked. The lock stays while some process has a copy of it."""
+    first = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        # Well above the number it gets in the supervisor: a duplicate onto itself would be closed.
+        descriptor = fcntl.fcntl(first, fcntl.F_DUPFD_CLOEXEC, _supervisor.LOCK_FD + 7)
+    finally:
+        os.close(first)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _spawn(home: Path, grace: float, lock_fd: int) -> int:
+    program = [sys.executable, "-I", "-S", _supervisor.__file__, str(home), str(grace)]
+    write = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    return os.posix_spawn(
+        sys.executable,
+        program,
+        os.environ,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(home / "output"), write, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+            (os.POSIX_SPAWN_DUP2, lock_fd, _supervisor.LOCK_FD),
+        ],
+        # Until it has its own session, a Ctrl-C in ours would end it.
+        setsigmask=[signal.SIGINT, signal.SIGHUP],
+    )
+
+
+def _status(home: Path) -> TaskStatus | None:
+    """How the task stands; None if it has never begun and never will."""
+    is_held = _is_held(home / "lock")
+    # Looked for after the lock: the supervisor writes it before it lets the lock go.
+    ended = _read(home / "ended")
+    if ended is not None:
+        return _end_status(home, json.loads(ended))
+    if is_held:
+        return TaskStatus(TaskState.RUNNING)
+    if (home / "started").exists():
+        return TaskStatus(TaskState.FAILED, f"{_name(home)} was killed with its supervisor")
+    return None
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _end_status(home: Path, ended: dict[str, Any]) -> TaskStatus:
+    if ended.get("exit") == 0 and not ended["stopped"]:
+        return TaskStatus(TaskState.SUCCEEDED)
+    if "error" in ended:
+        return TaskStatus(TaskState.FAILED, f"cannot execute {_name(home)}: {ended['error']}")
+    if ended["stopped"]:
+        return TaskStatus(TaskState.FAILED, f"{_name(home)} was stopped")
+    code = ended["exit"]
+    how = f"was killed by signal {-code}" if code < 0 else f"exited with status {code}"
+    last_line = _last_line(home / "output")
+    return TaskStatus(
+        TaskState.FAILED, f"{_name(home)} {how}" + (f": {last_line}" if last_line else "")
+    )
+
+
+def _name(home: Path) -> str:
+    spec = _read(home / "spec")
+    return "the program" if spec is None else shlex.quote(json.loads(spec)[0])
+
+
+def _last_line(path: Path) -> str:
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 1000))
+        lines = file.read().decode(errors="replace").strip().splitlines()
+        return lines[-1].strip() if lines else ""
+    return ""
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None

@@ -1,0 +1,100 @@
+"""What the commands of one engine share: its parts, and the register of its commands."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from lockcore._manager import LockManager
+from lockcore.engine._follower import Follower
+from lockcore.engine._result import CommandResult
+from lockcore.engine._store import Store
+from lockcore.engine._tasks import TaskBackend
+
+__all__ = ["Registry", "Services"]
+
+log = logging.getLogger("lockcore.engine")
+
+_RESULTS_KEPT: Final = 10_000
+
+
+class Live(Protocol):
+    """A command under way: what somebody who waits for it needs."""
+
+    command_id: str
+    result: CommandResult | None
+    ended: threading.Event
+
+
+class Registry:
+    """The commands under way, and the results of the last ones that have ended."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._live: dict[str, Live] = {}
+        self._results: OrderedDict[str, CommandResult] = OrderedDict()
+
+    def began(self, run: Live) -> None:
+        """Adds a command under way."""
+        with self._mutex:
+            self._live[run.command_id] = run
+
+    def ended(self, result: CommandResult) -> None:
+        """Replaces a command by its result."""
+        with self._mutex:
+            self._live.pop(result.command_id, None)
+            self._results[result.command_id] = result
+            if len(self._results) > _RESULTS_KEPT:
+                self._results.popitem(last=False)
+
+    def find(self, command_id: str) -> Live | CommandResult | None:
+        """A command under way, or its result; None if it is not known."""
+        with self._mutex:
+            return self._results.get(command_id) or self._live.get(command_id)
+
+    def abandon(self) -> None:
+        """Forgets the commands under way and wakes who waits for them; they have no result."""
+        with self._mutex:
+            left = list(self._live.values())
+            self._live.clear()
+        for run in left:
+            run.ended.set()
+
+
+@dataclass(slots=True)
+class Services:
+    """What a command needs of its engine."""
+
+    manager: LockManager
+    store: Store
+    backend: TaskBackend | None
+    follower: Follower
+    registry: Registry
+    retry_delay: float
+    sequence: int = 0
+    mutex: threading.Lock = field(default_factory=threading.Lock)
+
+    def next_sequence(self) -> int:
+        """Numbers the commands in the order in which they took their locks."""
+        with self.mutex:
+            self.sequence += 1
+            return self.sequence
+
+    def forget_tasks(self, task_ids: Iterable[str]) -> None:
+        """Lets the back end drop what it keeps of tasks. What fails is tried at the next start."""
+        forgotten = []
+        for task_id in task_ids:
+            try:
+                if self.backend is not None:
+                    self.backend.forget(task_id)
+                forgotten.append(task_id)
+            except Exception:
+                log.exception("cannot forget task %s", task_id)
+        try:
+            self.store.drop_tasks(forgotten)
+        except Exception:
+            log.exception("cannot drop tasks from the store")

@@ -1,0 +1,139 @@
+"""Task back ends: what the engine asks of them, and one that runs tasks in threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol, runtime_checkable
+
+__all__ = ["Task", "TaskBackend", "TaskState", "TaskStatus", "ThreadTasks"]
+
+
+class TaskState(StrEnum):
+    """How a task stands."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStatus:
+    """How a task stands, and in words why.
+
+    Attributes:
+        state: Not `RUNNING` is final.
+        detail: Why it failed; empty if there is nothing to say.
+    """
+
+    state: TaskState
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task of a command.
+
+    Attributes:
+        task_id: Its id, for the back end too.
+        spec: What was started, as text.
+        status: How it stood when the engine last looked; None if the back end no longer knows it.
+    """
+
+    task_id: str
+    spec: str
+    status: TaskStatus | None
+
+
+@runtime_checkable
+class TaskBackend(Protocol):
+    """Runs tasks, which may outlive the engine that started them.
+
+    The engine chooses the ids and stores an id before it starts the task. So after a crash it asks
+    for that id: either the back end knows the task, or the task has not run and never will.
+
+    Methods are called from several threads. Whatever they raise is logged; the engine tries again
+    or, for `start`, lets the command know.
+    """
+
+    def start(self, task_id: str, /, *spec: Any, **options: Any) -> None:
+        """Starts a task under that id. When it raises, the task does not run.
+
+        Raises:
+            TypeError, ValueError: The back end does not understand the task.
+            FileExistsError: There is or was a task of that id.
+        """
+
+    def status(self, task_ids: Iterable[str] | None = None, /) -> dict[str, TaskStatus]:
+        """How those tasks stand, or all that are known. Does not block.
+
+        An id that is missing in the answer is not known: that task does not run and will not.
+        """
+
+    def stop(self, task_id: str, /) -> None:
+        """Asks a task to end soon. Does not wait; does nothing if it is unknown or has ended."""
+
+    def forget(self, task_id: str, /) -> None:
+        """Drops what is kept of a task that has ended. Does nothing if it is unknown."""
+
+
+class ThreadTasks:
+    """Runs functions in a pool of threads of this process: `start_task(function, *args, **kwargs)`.
+
+    A task succeeds when its function returns and fails when it raises. A function that has begun
+    cannot be stopped. The tasks of a killed process are gone: their commands end with failure when
+    the engine starts again.
+
+    Args:
+        workers: So many functions run at a time.
+    """
+
+    def __init__(self, workers: int = 8) -> None:
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="lockcore-task")
+        self._mutex = threading.Lock()
+        self._futures: dict[str, Future[Any]] = {}
+
+    def start(
+        self, task_id: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> None:
+        if not callable(function):
+            raise TypeError(f"start_task takes a function and its arguments, not {function!r}")
+        with self._mutex:
+            if task_id in self._futures:
+                raise FileExistsError(f"there is a task {task_id}")
+            self._futures[task_id] = self._pool.submit(function, *args, **kwargs)
+
+    def status(self, task_ids: Iterable[str] | None = None, /) -> dict[str, TaskStatus]:
+        with self._mutex:
+            known = dict(self._futures)
+        wanted = known if task_ids is None else task_ids
+        return {id: _future_status(known[id]) for id in wanted if id in known}
+
+    def stop(self, task_id: str, /) -> None:
+        with self._mutex:
+            future = self._futures.get(task_id)
+        if future is not None:
+            future.cancel()
+
+    def forget(self, task_id: str, /) -> None:
+        with self._mutex:
+            self._futures.pop(task_id, None)
+
+    def close(self) -> None:
+        """Waits until the functions that have begun have ended; drops those that have not."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+def _future_status(future: Future[Any]) -> TaskStatus:
+    if not future.done():
+        return TaskStatus(TaskState.RUNNING)
+    try:
+        error = future.exception()
+    except CancelledError:
+        return TaskStatus(TaskState.FAILED, "stopped before it began")
+    if error is None:
+        return TaskStatus(TaskState.SUCCEEDED)
+    return TaskStatus(TaskState.FAILED, f"{type(error).__name__}: {error}")

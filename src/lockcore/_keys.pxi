@@ -1,0 +1,191 @@
+# Keys and owners: from Python objects to names, and back.
+#
+# A name borrows its bytes from the object, from the scratch beside it, or from a list
+# of bytes to keep. Hashes are those of the base types, taken from their slots, so that
+# no method of a subclass runs.
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.long cimport PyLong_Check
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.object cimport PyObject, PyTypeObject
+from cpython.ref cimport Py_INCREF
+from libc.string cimport memcpy
+
+from uuid import UUID
+
+
+cdef extern from "Python.h":
+    bint PyUnicode_Check(object)
+    bint PyBytes_Check(object)
+    bint PyBool_Check(object)
+    bint PyTuple_Check(object)
+    Py_ssize_t PyTuple_GET_SIZE(object)
+    PyObject *PyTuple_GET_ITEM(object, Py_ssize_t)
+    object PyUnicode_FromKindAndData(int kind, const void *buffer, Py_ssize_t size)
+    int PyUnicode_KIND(object)
+    Py_ssize_t PyUnicode_GET_LENGTH(object)
+    void *PyUnicode_DATA(object)
+    long long PyLong_AsLongLongAndOverflow(object, int *overflow) except? -1
+    PyTypeObject PyUnicode_Type
+    PyTypeObject PyBytes_Type
+
+cdef enum:
+    SCRATCH = 16
+    MAX_GROUP = (1 << 24) - 1
+
+cdef str ID_KINDS = "str, bytes, int or uuid.UUID"
+
+cdef object int_of_uuid = UUID.__dict__["int"]
+# Integers have no secret hash of their own; strings do.
+cdef uint64_t seed = <uint64_t> <Py_hash_t> hash("lockcore")
+
+
+cdef inline uint64_t mix(uint64_t bits) noexcept nogil:
+    # The finaliser of MurmurHash3 (Austin Appleby, public domain).
+    bits = (bits ^ (bits >> 33)) * 0xFF51AFD7ED558CCDULL
+    bits = (bits ^ (bits >> 33)) * 0xC4CEB9FE1A85EC53ULL
+    return bits ^ (bits >> 33)
+
+
+cdef inline void name_text(object text, const void **data, uint32_t *size, uint8_t *kind,
+                           uint64_t *bits) noexcept:
+    cdef int width = PyUnicode_KIND(text)
+    data[0] = PyUnicode_DATA(text)
+    size[0] = <uint32_t> (PyUnicode_GET_LENGTH(text) * width)
+    kind[0] = <uint8_t> (LC_STR1 if width == 1 else LC_STR2 if width == 2 else LC_STR4)
+    bits[0] = <uint64_t> PyUnicode_Type.tp_hash(text)
+
+
+cdef int check_size(Py_ssize_t size, Py_ssize_t limit, str what) except -1:
+    if size > limit:
+        raise ValueError(f"{what} is too long: {size} bytes, at most {limit}")
+    return 0
+
+
+cdef int name_number(object number, lc_name *name, unsigned char *scratch, PyObject **keep) except -1:
+    cdef int overflow = 0
+    cdef long long value = PyLong_AsLongLongAndOverflow(number, &overflow)
+    cdef int i
+    name.id_kind = LC_INT
+    if overflow == 0:
+        for i in range(8):
+            scratch[i] = <unsigned char> ((<uint64_t> value) >> (8 * i))
+        name.id = scratch
+        name.id_size = 8
+        name.hash = mix(<uint64_t> value ^ seed)
+        return 0
+    digits = int.to_bytes(number, int.bit_length(number) // 8 + 1, "little", signed=True)
+    if keep[0] == NULL:
+        kept = []
+        Py_INCREF(kept)
+        keep[0] = <PyObject *> kept
+    (<list> keep[0]).append(digits)
+    return name_bytes(digits, name, LC_INT)
+
+
+cdef int name_bytes(object data, lc_name *name, int kind) except -1:
+    check_size(PyBytes_GET_SIZE(data), 0xFFFFFFFF - MAX_GROUP, "an id")
+    name.id_kind = <uint8_t> kind
+    name.id = PyBytes_AS_STRING(data)
+    name.id_size = <uint32_t> PyBytes_GET_SIZE(data)
+    name.hash = mix(<uint64_t> PyBytes_Type.tp_hash(data) + <uint64_t> kind)
+    return 0
+
+
+cdef int name_rare_id(object value, lc_name *name, unsigned char *scratch, PyObject **keep,
+                      str what) except -1:
+    if PyBytes_Check(value):
+        return name_bytes(value, name, LC_BYTES)
+    if PyLong_Check(value) and not PyBool_Check(value):
+        return name_number(value, name, scratch, keep)
+    if isinstance(value, UUID):
+        digits = int.to_bytes(int_of_uuid.__get__(value), SCRATCH, "big")
+        name_bytes(digits, name, LC_UUID)
+        memcpy(scratch, PyBytes_AS_STRING(digits), SCRATCH)
+        name.id = scratch
+        return 0
+    raise TypeError(f"{what} must be {ID_KINDS}, not {type(value).__name__}")
+
+
+cdef inline int name_id(object value, lc_name *name, unsigned char *scratch, PyObject **keep,
+                        str what) except -1:
+    cdef uint64_t bits = 0
+    name.group = NULL
+    name.group_size = 0
+    name.group_kind = 0
+    if not PyUnicode_Check(value):
+        return name_rare_id(value, name, scratch, keep, what)
+    if PyUnicode_GET_LENGTH(value) > 0x30000000:
+        check_size(PyUnicode_GET_LENGTH(value), 0x30000000, "an id")
+    name_text(value, &name.id, &name.id_size, &name.id_kind, &bits)
+    # A string's hash is well mixed already; this spreads it into the top bits.
+    name.hash = bits * 0x9E3779B97F4A7C15ULL
+    return 0
+
+
+cdef int name_pair(object pair, lc_name *name, unsigned char *scratch, PyObject **keep) except -1:
+    cdef uint64_t bits = 0
+    if PyTuple_GET_SIZE(pair) != 2:
+        raise TypeError(
+            f"a key that is a tuple must be (group, id), not of length {PyTuple_GET_SIZE(pair)}"
+        )
+    # Not pair[0]: a subclass may have its own ideas.
+    group = <object> PyTuple_GET_ITEM(pair, 0)
+    value = <object> PyTuple_GET_ITEM(pair, 1)
+    if not PyUnicode_Check(group):
+        raise TypeError(f"the group of a key must be str, not {type(group).__name__}")
+    check_size(PyUnicode_GET_LENGTH(group) * PyUnicode_KIND(group), MAX_GROUP, "a group")
+    name_id(value, name, scratch, keep, "the id of a key")
+    name_text(group, &name.group, &name.group_size, &name.group_kind, &bits)
+    name.hash = (name.hash ^ (bits + 0x632BE59BD9B4E019ULL)) * 0x9E3779B97F4A7C15ULL
+    name.hash ^= name.hash >> 32
+    return 0
+
+
+cdef inline int name_key(object key, lc_name *name, unsigned char *scratch,
+                         PyObject **keep) except -1:
+    if PyTuple_Check(key):
+        return name_pair(key, name, scratch, keep)
+    return name_id(key, name, scratch, keep, "a key")
+
+
+cdef object text_of(int kind, const unsigned char *data, Py_ssize_t size):
+    cdef int width = 1 if kind == LC_STR1 else 2 if kind == LC_STR2 else 4
+    cdef void *aligned
+    if width == 1:
+        return PyUnicode_FromKindAndData(1, data, size)
+    aligned = PyMem_Malloc(size)
+    if aligned == NULL:
+        raise MemoryError
+    memcpy(aligned, data, size)
+    try:
+        return PyUnicode_FromKindAndData(width, aligned, size // width)
+    finally:
+        PyMem_Free(aligned)
+
+
+cdef object id_of(int kind, const unsigned char *data, Py_ssize_t size):
+    if kind <= LC_STR4:
+        return text_of(kind, data, size)
+    if kind == LC_UNIQUE:
+        return None
+    value = PyBytes_FromStringAndSize(<const char *> data, size)
+    if kind == LC_BYTES:
+        return value
+    if kind == LC_INT:
+        return int.from_bytes(value, "little", signed=True)
+    return UUID(bytes=value)
+
+
+cdef object object_of(const lc_key *key):
+    """Returns the key or owner as a Python object; None for an owner without a name."""
+    cdef Py_ssize_t group_size
+    cdef int group_kind
+    if key == NULL:
+        return None
+    group_size = key.shape >> 8
+    group_kind = (key.shape >> 4) & 15
+    value = id_of(key.shape & 15, key.bytes + group_size, key.size - group_size)
+    if group_kind == 0:
+        return value
+    return (text_of(group_kind, key.bytes, group_size), value)

@@ -1,0 +1,182 @@
+# Parking threads that wait, and calling them back.
+
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.ref cimport Py_XDECREF, Py_XINCREF
+
+
+cdef extern from "Python.h" nogil:
+    ctypedef void *PyThread_type_lock
+    ctypedef enum PyLockStatus:
+        PY_LOCK_FAILURE
+        PY_LOCK_ACQUIRED
+        PY_LOCK_INTR
+    PyThread_type_lock PyThread_allocate_lock()
+    void PyThread_free_lock(PyThread_type_lock)
+    int PyThread_acquire_lock(PyThread_type_lock, int wait)
+    PyLockStatus PyThread_acquire_lock_timed(PyThread_type_lock, long long us, int intr)
+    void PyThread_release_lock(PyThread_type_lock)
+
+cdef extern from *:
+    """
+    #include "lock_table.h"
+
+    #ifdef Py_GIL_DISABLED
+    #define LC_HAS_GIL 0
+    #else
+    #define LC_HAS_GIL 1
+    #endif
+
+    static inline bool lc_has_resumed(lc_waiter *waiter)
+    {
+        return atomic_load_explicit(&waiter->has_resumed, memory_order_relaxed);
+    }
+    static inline void lc_set_resumed(lc_waiter *waiter, bool resumed)
+    {
+        atomic_store_explicit(&waiter->has_resumed, resumed, memory_order_relaxed);
+    }
+    """
+    bint LC_HAS_GIL
+    bint lc_has_resumed(lc_waiter *) nogil
+    void lc_set_resumed(lc_waiter *, bint) nogil
+    int PyGILState_Check() nogil
+
+cdef enum:
+    # How long a request waits before it looks for a deadlock. Most waits are shorter.
+    OPTIMISTIC_NS = 5_000_000
+    # The longest single park; also keeps microseconds far from overflow.
+    LONGEST_PARK_NS = 3_600_000_000_000
+    # How long a thread that has woken another lets go of the GIL at most.
+    HAND_OFF_NS = 200_000
+
+cdef enum:
+    FOR_EVER = 0x7FFFFFFFFFFFFFFF
+
+
+# The thread woken last by whoever has the GIL, until hand_off(). Guarded by the GIL.
+cdef lc_request *last_woken = NULL
+
+
+cdef void wake_thread(lc_request *request) noexcept nogil:
+    global last_woken
+    cdef lc_request *former
+    PyThread_release_lock(request.waiter.parker)
+    if LC_HAS_GIL and PyGILState_Check():
+        former = last_woken
+        last_woken = request
+        request = former
+    if request != NULL:
+        drop(request)
+
+
+cdef void wake_callback(lc_request *request) noexcept nogil:
+    with gil:
+        call_back(<object> request.waiter.parker)
+    drop(request)
+
+
+cdef void call_back(object callback) noexcept:
+    # An exception has nowhere to go: Cython reports it as unraisable.
+    callback()
+
+
+cdef void drop(lc_request *request) noexcept nogil:
+    if lc_request_drop(request):
+        dispose(request)
+
+
+cdef void dispose(lc_request *request) noexcept nogil:
+    cdef lc_waiter *waiter = request.waiter
+    cdef void *payload = request.payload
+    cdef void *callback = NULL
+    if waiter != NULL and waiter.parker != NULL:
+        if waiter.wake == wake_thread:
+            PyThread_free_lock(waiter.parker)
+        else:
+            callback = waiter.parker
+    lc_request_free(request)
+    if payload != NULL or callback != NULL:
+        with gil:
+            Py_XDECREF(<PyObject *> payload)
+            Py_XDECREF(<PyObject *> callback)
+
+
+cdef lc_waiter *new_waiter(object callback) except NULL:
+    cdef lc_waiter *waiter = <lc_waiter *> calloc(1, sizeof(lc_waiter))
+    if waiter == NULL:
+        raise MemoryError
+    if callback is not None:
+        Py_INCREF(callback)
+        waiter.parker = <void *> callback
+        waiter.wake = wake_callback
+        return waiter
+    waiter.parker = PyThread_allocate_lock()
+    if waiter.parker == NULL:
+        free(waiter)
+        raise MemoryError
+    # Taken from the start: whoever wakes us opens it.
+    PyThread_acquire_lock(waiter.parker, 0)
+    waiter.wake = wake_thread
+    return waiter
+
+
+cdef inline int hand_off() noexcept:
+    """Lets a thread just woken run, where the GIL would make it wait for a switch interval."""
+    if LC_HAS_GIL and last_woken != NULL:
+        yield_gil()
+    return 0
+
+
+cdef void yield_gil() noexcept:
+    global last_woken
+    cdef lc_request *request = last_woken
+    cdef int64_t end
+    last_woken = NULL
+    with nogil:
+        end = lc_now() + HAND_OFF_NS
+        while not lc_has_resumed(request.waiter) and lc_now() < end:
+            lc_yield_thread()
+    drop(request)
+
+
+cdef lc_status park(lc_table *table, lc_request *request, int64_t deadline, lc_rows *rows) except *:
+    """Waits until the request is granted or has left its queues; then returns which.
+
+    Raises what a signal handler raises, with the request neither held nor queued.
+    """
+    cdef int64_t now = lc_now()
+    # Nobody can wait for an owner without a name, so only a wake-up makes those look.
+    cdef int64_t look = now + OPTIMISTIC_NS if request.owner != NULL else FOR_EVER
+    cdef int64_t until
+    cdef PyLockStatus woken
+    cdef lc_status status = LC_QUEUED
+    lc_set_resumed(request.waiter, False)
+    while status == LC_QUEUED:
+        until = min(look, deadline, now + LONGEST_PARK_NS)
+        with nogil:
+            woken = PyThread_acquire_lock_timed(
+                request.waiter.parker, max(until - now, 0) // 1000, 1
+            )
+            now = lc_now()
+            if lc_request_state(request) == LC_HELD:
+                status = LC_OK
+            elif woken == PY_LOCK_ACQUIRED or now >= look:
+                look = FOR_EVER
+                status = lc_break_deadlock(table, request, rows)
+            if status == LC_QUEUED and now >= deadline:
+                status = lc_cancel(table, request, True, rows)
+        if woken == PY_LOCK_INTR:
+            check_signals(table, request, status)
+    lc_set_resumed(request.waiter, True)
+    return status
+
+
+cdef int check_signals(lc_table *table, lc_request *request, lc_status status) except -1:
+    try:
+        PyErr_CheckSignals()
+    except BaseException:
+        if status == LC_QUEUED:
+            status = lc_cancel(table, request, False, NULL)
+        if status == LC_OK:
+            lc_release(table, request)
+        raise
+    return 0

@@ -1,0 +1,218 @@
+/* What the files of the lock table share. See README.md for the mutex order. */
+#ifndef LC_LOCK_INTERNAL_H
+#define LC_LOCK_INTERNAL_H
+
+#include <string.h>
+
+#include "lock_table.h"
+
+#define LC_INLINE_KEYS 4
+#define LC_BUCKET_BYTES 64
+#define LC_SAMPLING 64          /* one bucket in so many counts its keys */
+#define LC_MIN_BITS 10          /* buckets of an empty table, as a power of two */
+#define LC_MAX_BITS 30
+#define LC_OWNER_LISTS 64
+
+/* One cache line, so that threads on different keys do not share one. */
+typedef struct lc_bucket {
+    lc_mutex mutex;
+    uint8_t n;                              /* of heads[] in use */
+    lc_link *more;                          /* further heads, when heads[] is full */
+    uint32_t tags[LC_INLINE_KEYS];          /* low bits of the heads' hashes */
+    lc_link *heads[LC_INLINE_KEYS];         /* first holder, else first waiter */
+} lc_bucket;
+
+_Static_assert(sizeof(lc_bucket) == LC_BUCKET_BYTES, "a bucket is one cache line");
+
+typedef struct lc_array {
+    lc_bucket *buckets;                     /* page-aligned */
+    unsigned bits;                          /* 1 << bits buckets */
+} lc_array;
+
+struct lc_table {
+    /* Read by every operation, written by a resize. */
+    _Atomic(lc_array *) array;
+    atomic_uchar closed;
+    atomic_uchar resize_is_due;
+    char apart_1[LC_BUCKET_BYTES - 2 - sizeof(void *)];
+
+    /* Written by every grant. */
+    atomic_uint_fast64_t grants;            /* tokens given out */
+    char apart_2[LC_BUCKET_BYTES - sizeof(uint64_t)];
+
+    atomic_uint_fast64_t refusals;
+    atomic_long sampled_keys;
+
+    /* Everything below belongs to the wait mutex. */
+    lc_mutex wait_mutex;
+    uint64_t arrivals;
+    size_t n_waiting;
+    size_t n_named_waiting;                 /* those whose owner has a name */
+    lc_request *waiting[LC_OWNER_LISTS];    /* by the owner's hash */
+    lc_request *must_look;                  /* for a deadlock, before we are done */
+    uint64_t visits;                        /* searches for one so far */
+    lc_statistics statistics;               /* all but acquired and refused */
+    lc_array arrays[LC_MAX_BITS + 1];       /* each size's pages, once used */
+};
+
+/* An owner that came by transfer. Rows may point at an owner for as long as they
+ * keep the request, so its former owners stay until it is freed. */
+typedef struct lc_owner_box {
+    lc_key key;                             /* first: an owner is seen as its key */
+    struct lc_owner_box *older;
+    unsigned char bytes[];
+} lc_owner_box;
+
+/* Requests to call back once the wait mutex is open again. */
+typedef struct lc_woken {
+    lc_request *first, *last;
+} lc_woken;
+
+static inline lc_request *
+lc_request_of(const lc_link *link)
+{
+    /* SAFETY: links[index] of a request is the only place a link can be. */
+    const char *links = (const char *)(link - link->index);
+    return (lc_request *)(links - offsetof(lc_request, links));
+}
+
+static inline bool
+lc_keys_match(const lc_key *a, const lc_key *b)
+{
+    return a->hash == b->hash && a->size == b->size && a->shape == b->shape
+        && (a->bytes == b->bytes || memcmp(a->bytes, b->bytes, a->size) == 0);
+}
+
+static inline bool
+lc_conflict(uint8_t mode, uint8_t other)
+{
+    return (mode | other) == LC_EXCLUSIVE;
+}
+
+static inline bool
+lc_same_owner(const lc_request *a, const lc_request *b)
+{
+    return a == b || (a->owner != NULL && b->owner != NULL && lc_keys_match(a->owner, b->owner));
+}
+
+static inline lc_bucket *
+lc_bucket_of(const lc_array *array, uint64_t hash)
+{
+    /* The top bits, so that links sorted by hash are sorted by bucket. */
+    return &array->buckets[hash >> (64 - array->bits)];
+}
+
+/* ---- bucket.c: keys in a bucket. All require the bucket's mutex; those marked
+ * (wait) the wait mutex too. ---- */
+
+/* Returns: where the bucket keeps the key's head, or NULL. Valid until the bucket
+ * changes. */
+lc_link **lc_find(lc_bucket *bucket, const lc_key *key);
+
+/* Makes the link stand for a key the bucket does not have. */
+void lc_add_head(lc_table *table, lc_bucket *bucket, lc_link *head);
+
+/* Puts the link among the key's holders; `where` as lc_find() says. */
+void lc_hold(lc_table *table, lc_bucket *bucket, lc_link **where, lc_link *link);
+void lc_unhold(lc_table *table, lc_bucket *bucket, lc_link **where, lc_link *link);
+
+/* (wait) Puts the link into the key's queue, by arrival. The key has a head. */
+void lc_enqueue(lc_link **where, lc_link *link);
+void lc_dequeue(lc_table *table, lc_bucket *bucket, lc_link **where, lc_link *link);
+
+/* Returns: whether another owner's hold conflicts with the link. */
+bool lc_blocked_by_holder(const lc_link *head, const lc_link *link);
+
+/* Returns: whether the link's owner, or its request, already holds the key. */
+bool lc_owner_holds(const lc_link *head, const lc_request *request);
+
+/* Returns: the first waiter before `arrival`, of another owner and in conflict,
+ * that the link must not overtake, or NULL. */
+const lc_link *lc_blocked_by_waiter(const lc_link *head, const lc_link *link, uint64_t arrival);
+
+#ifdef LC_DEBUG
+/* Aborts with a message when the bucket breaks an invariant of README.md. */
+void lc_check_bucket(const lc_bucket *bucket);
+#else
+#define lc_check_bucket(bucket) ((void)0)
+#endif
+
+/* ---- lock_table.c ---- */
+
+/* Locks the buckets of the request, which has links, in order.
+ * Returns: the array they are in, which cannot change before they are unlocked. */
+lc_array *lc_lock_buckets(lc_table *table, const lc_request *request);
+void lc_unlock_buckets(lc_array *array, const lc_request *request);
+lc_bucket *lc_lock_bucket(lc_table *table, uint64_t hash);
+lc_array *lc_lock_table(lc_table *table);
+void lc_unlock_table(lc_array *array);
+
+/* Makes the request a holder of all its keys. Requires: its buckets locked,
+ * nothing of it blocked or queued. */
+void lc_grant(lc_table *table, lc_array *array, lc_request *request, int64_t now);
+
+/* Takes the request from all its keys' holders and marks the links whose keys
+ * have a queue. Requires: its buckets locked, and the wait mutex if there is a
+ * queue. */
+void lc_withdraw(lc_table *table, lc_array *array, lc_request *request);
+
+/* Resizes the array if that is due. Requires: no mutex held. */
+void lc_resize(lc_table *table);
+
+static inline void
+lc_resize_if_due(lc_table *table)
+{
+    if (LC_UNLIKELY(atomic_load_explicit(&table->resize_is_due, memory_order_relaxed))) {
+        lc_resize(table);
+    }
+}
+
+/* ---- request.c ---- */
+
+/* Returns: where the next key's bytes go. */
+unsigned char *lc_copy_name(lc_key *key, const lc_name *name, unsigned char *bytes);
+
+/* ---- inspect.c ---- */
+
+/* Lists who blocks the request. Requires: its buckets locked, and the wait mutex.
+ * Returns: false when there is no room; make some with lc_rows_make_room(). */
+bool lc_list_blockers(lc_array *array, const lc_request *request, uint64_t arrival, lc_rows *rows);
+lc_status lc_rows_reserve(lc_rows *rows, size_t capacity);
+lc_status lc_rows_make_room(lc_rows *rows);
+/* Requires: the mutex of the link's bucket. */
+void lc_set_row(lc_row *row, const lc_link *link);
+
+/* ---- wait_queue.c and deadlock.c: all require the wait mutex unless said
+ * otherwise. ---- */
+
+/* Returns: the head of a key that has waiters, or NULL. The head and its lists
+ * stay as they are until we change them. */
+lc_link *lc_find_queued(lc_table *table, const lc_key *key);
+
+/* Returns: the next waiting request of the same owner as `owner`, or NULL. */
+lc_request *lc_next_waiting(lc_table *table, const lc_request *owner, lc_request *after);
+
+/* Tries the waiters of each marked link's key, in order of arrival. */
+void lc_reconsider(lc_table *table, lc_request *request, lc_woken *woken);
+
+/* Tries the other requests of an owner that gained a key: it may pass waiters for
+ * it now. */
+void lc_reconsider_owner(lc_table *table, const lc_request *owner, lc_woken *woken);
+
+/* Takes a waiting request out of all queues and, with `woken`, tries those behind
+ * it. */
+void lc_stop_waiting(lc_table *table, lc_request *request, lc_state state, lc_woken *woken);
+
+/* Adds requests that are in a cycle, among those that must look. */
+void lc_wake_deadlocked(lc_table *table, lc_woken *woken);
+void lc_add_woken(lc_woken *woken, lc_request *request);
+
+/* Opens the wait mutex and calls the woken back. */
+void lc_finish(lc_table *table, lc_woken *woken);
+
+/* Neither requires a mutex. */
+lc_status lc_release_slow(lc_table *table, lc_request *request);
+lc_status lc_acquire_slow(lc_table *table, lc_request *request, lc_waiter *waiter,
+                          lc_rows *blockers);
+
+#endif

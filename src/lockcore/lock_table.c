@@ -1,0 +1,432 @@
+/* The table, its mutexes, and the path of requests that need not wait. */
+#include "lock_internal.h"
+
+/* ---- mutexes of several buckets -------------------------------------------- */
+
+lc_bucket *
+lc_lock_bucket(lc_table *table, uint64_t hash)
+{
+    for (;;) {
+        /* Acquire: pairs with the publication in lc_resize(). */
+        lc_array *array = atomic_load_explicit(&table->array, memory_order_acquire);
+        lc_bucket *bucket = lc_bucket_of(array, hash);
+        LC_SYNC("bucket-chosen");
+        lc_mutex_lock(&bucket->mutex);
+        /* A resize holds every mutex of the array it replaces, so an array that is
+         * current under one of its mutexes stays so. */
+        if (LC_LIKELY(array == atomic_load_explicit(&table->array, memory_order_acquire))) {
+            return bucket;
+        }
+        lc_mutex_unlock(&bucket->mutex);
+    }
+}
+
+lc_array *
+lc_lock_buckets(lc_table *table, const lc_request *request)
+{
+    lc_bucket *bucket = lc_lock_bucket(table, request->links[0].key.hash);
+    lc_array *array = atomic_load_explicit(&table->array, memory_order_relaxed);
+    for (uint32_t i = 1; i < request->n_links; i++) {
+        lc_bucket *next = lc_bucket_of(array, request->links[i].key.hash);
+        if (next != bucket) {
+            bucket = next;
+            lc_mutex_lock(&bucket->mutex);
+        }
+    }
+    return array;
+}
+
+void
+lc_unlock_buckets(lc_array *array, const lc_request *request)
+{
+    lc_bucket *bucket = NULL;
+    for (uint32_t i = 0; i < request->n_links; i++) {
+        lc_bucket *next = lc_bucket_of(array, request->links[i].key.hash);
+        if (next != bucket) {
+            bucket = next;
+            lc_mutex_unlock(&bucket->mutex);
+        }
+    }
+}
+
+lc_array *
+lc_lock_table(lc_table *table)
+{
+    lc_bucket *bucket = lc_lock_bucket(table, 0);
+    lc_array *array = atomic_load_explicit(&table->array, memory_order_relaxed);
+    lc_bucket *end = array->buckets + ((size_t)1 << array->bits);
+    while (++bucket < end) {
+        lc_mutex_lock(&bucket->mutex);
+    }
+    return array;
+}
+
+void
+lc_unlock_table(lc_array *array)
+{
+    for (size_t i = 0; i < (size_t)1 << array->bits; i++) {
+        lc_mutex_unlock(&array->buckets[i].mutex);
+    }
+}
+
+/* ---- granting and releasing ------------------------------------------------ */
+
+/* Requires: the mutexes of its buckets, if it has keys. Keeps: tokens of one key
+ * grow in the order of its grants. */
+static inline void
+mark_granted(lc_table *table, lc_request *request, int64_t now)
+{
+    uint64_t grants = atomic_fetch_add_explicit(&table->grants, 1, memory_order_relaxed);
+    request->token = grants + 1;
+    request->since = now;
+    atomic_store_explicit(&request->state, LC_HELD, memory_order_release);
+}
+
+void
+lc_grant(lc_table *table, lc_array *array, lc_request *request, int64_t now)
+{
+    for (uint32_t i = 0; i < request->n_links; i++) {
+        lc_link *link = &request->links[i];
+        lc_bucket *bucket = lc_bucket_of(array, link->key.hash);
+        lc_hold(table, bucket, lc_find(bucket, &link->key), link);
+    }
+    mark_granted(table, request, now);
+}
+
+void
+lc_withdraw(lc_table *table, lc_array *array, lc_request *request)
+{
+    for (uint32_t i = 0; i < request->n_links; i++) {
+        lc_link *link = &request->links[i];
+        lc_bucket *bucket = lc_bucket_of(array, link->key.hash);
+        lc_link **where = lc_find(bucket, &link->key);
+        link->had_queue = (*where)->queue != NULL;
+        lc_unhold(table, bucket, where, link);
+    }
+    atomic_store_explicit(&request->state, LC_ENDED, memory_order_release);
+}
+
+/* Gives the table's own reference to a request that ended back. */
+static inline void
+drop_table_reference(lc_request *request)
+{
+    /* Only the table's and the handle's are left, and nobody can find the request
+     * any more to take another: a plain store does. */
+    if (LC_LIKELY(atomic_load_explicit(&request->references, memory_order_acquire) == 2)) {
+        atomic_store_explicit(&request->references, 1, memory_order_relaxed);
+    } else {
+        atomic_fetch_sub_explicit(&request->references, 1, memory_order_acq_rel);
+    }
+}
+
+/* The common shape: one key that nobody holds or waits for.
+ * Returns: false when it is not that; nothing has changed. */
+static inline bool
+acquire_free_key(lc_table *table, lc_request *request, int64_t now)
+{
+    lc_link *link = &request->links[0];
+    lc_bucket *bucket = lc_lock_bucket(table, link->key.hash);
+    bool is_free = lc_find(bucket, &link->key) == NULL;
+    if (LC_LIKELY(is_free)) {
+        lc_hold(table, bucket, NULL, link);
+        mark_granted(table, request, now);
+    }
+    lc_mutex_unlock(&bucket->mutex);
+    return is_free;
+}
+
+/* Returns: LC_OK with everything held; LC_CONFLICT; or LC_QUEUED with nothing
+ * changed when it could be granted, but past somebody's queue: the slow path's. */
+static lc_status
+acquire_keys(lc_table *table, lc_request *request, int64_t now)
+{
+    lc_status status = LC_OK;
+    lc_array *array = lc_lock_buckets(table, request);
+    for (uint32_t i = 0; i < request->n_links; i++) {
+        const lc_link *link = &request->links[i];
+        lc_link **where = lc_find(lc_bucket_of(array, link->key.hash), &link->key);
+        if (where == NULL) {
+            continue;
+        }
+        if (lc_blocked_by_holder(*where, link)
+            || lc_blocked_by_waiter(*where, link, UINT64_MAX) != NULL) {
+            status = LC_CONFLICT;
+            break;
+        }
+        if ((*where)->queue != NULL) {
+            status = LC_QUEUED;
+        }
+    }
+    if (status == LC_OK) {
+        lc_grant(table, array, request, now);
+    }
+    lc_unlock_buckets(array, request);
+    return status;
+}
+
+static lc_status
+try_acquire(lc_table *table, lc_request *request)
+{
+    if (LC_UNLIKELY(atomic_load_explicit(&table->closed, memory_order_relaxed))) {
+        return LC_CLOSED;
+    }
+    int64_t now = lc_now_coarse();
+    if (LC_UNLIKELY(request->n_links == 0)) {
+        mark_granted(table, request, now);
+        return LC_OK;
+    }
+    /* The table's reference. Nobody else knows the request yet. */
+    atomic_store_explicit(&request->references, 2, memory_order_relaxed);
+    if (LC_LIKELY(request->n_links == 1) && acquire_free_key(table, request, now)) {
+        return LC_OK;
+    }
+    lc_status status = acquire_keys(table, request, now);
+    if (status != LC_OK) {
+        atomic_store_explicit(&request->references, 1, memory_order_relaxed);
+    }
+    return status;
+}
+
+lc_status
+lc_try_acquire(lc_table *table, lc_request *request)
+{
+    lc_status status = try_acquire(table, request);
+    if (LC_UNLIKELY(status == LC_QUEUED)) {
+        status = lc_acquire_slow(table, request, NULL, NULL);
+    }
+    if (LC_UNLIKELY(status == LC_CONFLICT)) {
+        lc_count_refusal(table);
+    }
+    lc_resize_if_due(table);
+    return status;
+}
+
+lc_status
+lc_acquire(lc_table *table, lc_request *request, lc_waiter *waiter, lc_rows *blockers)
+{
+    lc_status status = try_acquire(table, request);
+    if (LC_UNLIKELY(status == LC_QUEUED || status == LC_CONFLICT)) {
+        LC_SYNC("acquire-refused");
+        status = lc_acquire_slow(table, request, waiter, blockers);
+    }
+    lc_resize_if_due(table);
+    return status;
+}
+
+static lc_status
+release_no_keys(lc_table *table, lc_request *request)
+{
+    (void)table;
+    unsigned char held = LC_HELD;
+    return atomic_compare_exchange_strong_explicit(&request->state, &held, LC_ENDED,
+                                                   memory_order_acq_rel, memory_order_relaxed)
+        ? LC_OK
+        : LC_NOT_HELD;
+}
+
+lc_status
+lc_release(lc_table *table, lc_request *request)
+{
+    if (LC_UNLIKELY(request->n_links == 0)) {
+        return release_no_keys(table, request);
+    }
+    lc_status status = LC_OK;
+    lc_array *array = lc_lock_buckets(table, request);
+    if (LC_UNLIKELY(atomic_load_explicit(&request->state, memory_order_relaxed) != LC_HELD)) {
+        status = LC_NOT_HELD;
+    } else {
+        for (uint32_t i = 0; i < request->n_links && status == LC_OK; i++) {
+            const lc_key *key = &request->links[i].key;
+            lc_link **where = lc_find(lc_bucket_of(array, key->hash), key);
+            if (LC_UNLIKELY((*where)->queue != NULL)) {
+                status = LC_QUEUED;
+            }
+        }
+        if (LC_LIKELY(status == LC_OK)) {
+            lc_withdraw(table, array, request);
+        }
+    }
+    lc_unlock_buckets(array, request);
+    if (LC_UNLIKELY(status == LC_QUEUED)) {
+        LC_SYNC("release-slow");
+        status = lc_release_slow(table, request);
+    }
+    if (LC_LIKELY(status == LC_OK)) {
+        drop_table_reference(request);
+    }
+    lc_resize_if_due(table);
+    return status;
+}
+
+/* ---- the array of buckets -------------------------------------------------- */
+
+static size_t
+array_bytes(const lc_array *array)
+{
+    return sizeof(lc_bucket) << array->bits;
+}
+
+/* Returns: the array for so many bits with empty, open buckets, or NULL. */
+static lc_array *
+get_array(lc_table *table, unsigned bits)
+{
+    lc_array *array = &table->arrays[bits];
+    array->bits = bits;
+    if (array->buckets == NULL) {
+        array->buckets = lc_pages_new(array_bytes(array));
+    }
+    return array->buckets != NULL ? array : NULL;
+}
+
+/* Opens every mutex of an array that is no longer current, and gives its memory
+ * back. A thread that still waits for one of them gets it, sees that the array
+ * is not current, and leaves; so the addresses must stay valid. */
+static void
+retire(lc_array *array)
+{
+    /* Discarding is unlocking: the pages read as zero, and zero is an open mutex
+     * of an empty bucket. We hold all of them, so nobody's lock is lost. */
+    if (lc_pages_discard(array->buckets, array_bytes(array))) {
+        return;
+    }
+    for (size_t i = 0; i < (size_t)1 << array->bits; i++) {
+        lc_bucket *bucket = &array->buckets[i];
+        bucket->n = 0;
+        bucket->more = NULL;
+        lc_mutex_unlock(&bucket->mutex);
+    }
+}
+
+void
+lc_resize(lc_table *table)
+{
+    lc_mutex_lock(&table->wait_mutex);
+    atomic_store_explicit(&table->resize_is_due, false, memory_order_relaxed);
+    lc_array *old = atomic_load_explicit(&table->array, memory_order_relaxed);
+    long sampled = atomic_load_explicit(&table->sampled_keys, memory_order_relaxed);
+    /* At most three keys for two buckets: room to grow and to shrink until the
+     * next time. */
+    unsigned bits = LC_MIN_BITS;
+    while (bits < LC_MAX_BITS && (3L << bits) < sampled * LC_SAMPLING * 2) {
+        bits++;
+    }
+    lc_array *array = bits != old->bits ? get_array(table, bits) : NULL;
+    if (array != NULL) {
+        lc_lock_table(table);
+        atomic_store_explicit(&table->sampled_keys, 0, memory_order_relaxed);
+        for (size_t i = 0; i < (size_t)1 << old->bits; i++) {
+            lc_bucket *bucket = &old->buckets[i];
+            for (unsigned j = 0; j < bucket->n; j++) {
+                lc_link *head = bucket->heads[j];
+                lc_add_head(table, lc_bucket_of(array, head->key.hash), head);
+            }
+            for (lc_link *head = bucket->more, *next; head != NULL; head = next) {
+                next = head->chain;
+                lc_add_head(table, lc_bucket_of(array, head->key.hash), head);
+            }
+        }
+        /* Release: the new buckets are complete before anyone can find them. */
+        atomic_store_explicit(&table->array, array, memory_order_release);
+        retire(old);
+        atomic_store_explicit(&table->resize_is_due, false, memory_order_relaxed);
+    }
+    lc_mutex_unlock(&table->wait_mutex);
+}
+
+/* ---- the table ------------------------------------------------------------- */
+
+lc_table *
+lc_table_new(void)
+{
+    lc_table *table = lc_malloc(sizeof(*table));
+    if (table == NULL) {
+        return NULL;
+    }
+    memset(table, 0, sizeof(*table));
+    lc_array *array = get_array(table, LC_MIN_BITS);
+    if (array == NULL) {
+        free(table);
+        return NULL;
+    }
+    atomic_init(&table->array, array);
+    return table;
+}
+
+/* Ends whatever the table holds or has waiting, and empties it. Requires: that
+ * nobody else can reach it, or every mutex.
+ * Returns: what held, for lc_next_ended(), with the table's reference to each. */
+static lc_request *
+empty_table(lc_table *table)
+{
+    lc_request *ended = NULL;
+    lc_array *array = atomic_load_explicit(&table->array, memory_order_relaxed);
+    for (size_t i = 0; i < (size_t)1 << array->bits; i++) {
+        lc_bucket *bucket = &array->buckets[i];
+        while (bucket->n > 0) {
+            lc_link *head = bucket->heads[0];
+            lc_request *request = lc_request_of(head);
+            atomic_store_explicit(&request->state, LC_ENDED, memory_order_relaxed);
+            if (head->place == LC_IN_QUEUE) {
+                lc_dequeue(table, bucket, &bucket->heads[0], head);
+                continue;
+            }
+            lc_unhold(table, bucket, &bucket->heads[0], head);
+            if (head->index == 0) {
+                /* SAFETY: the link is nowhere now, so its chain is ours. */
+                head->chain = ended == NULL ? NULL : &ended->links[0];
+                ended = request;
+            }
+        }
+    }
+    memset(table->waiting, 0, sizeof(table->waiting));
+    table->n_waiting = table->n_named_waiting = 0;
+    return ended;
+}
+
+lc_request *
+lc_next_ended(const lc_request *request)
+{
+    const lc_link *next = request->links[0].chain;
+    return next == NULL ? NULL : lc_request_of(next);
+}
+
+lc_request *
+lc_table_free(lc_table *table)
+{
+    lc_request *ended = empty_table(table);
+    for (unsigned bits = 0; bits <= LC_MAX_BITS; bits++) {
+        if (table->arrays[bits].buckets != NULL) {
+            lc_pages_free(table->arrays[bits].buckets, array_bytes(&table->arrays[bits]));
+        }
+    }
+    free(table);
+    return ended;
+}
+
+bool
+lc_table_is_closed(lc_table *table)
+{
+    return atomic_load_explicit(&table->closed, memory_order_acquire);
+}
+
+void
+lc_before_fork(lc_table *table)
+{
+    lc_mutex_lock(&table->wait_mutex);
+    lc_lock_table(table);
+}
+
+void
+lc_after_fork_in_parent(lc_table *table)
+{
+    lc_unlock_table(atomic_load_explicit(&table->array, memory_order_relaxed));
+    lc_mutex_unlock(&table->wait_mutex);
+}
+
+lc_request *
+lc_after_fork_in_child(lc_table *table)
+{
+    lc_request *ended = empty_table(table);
+    lc_after_fork_in_parent(table);
+    return ended;
+}

@@ -1,0 +1,238 @@
+/* Building, copying and freeing requests. Nothing here touches a table. */
+#include "lock_internal.h"
+
+static int
+compare_bytes(const void *a, uint32_t a_size, const void *b, uint32_t b_size)
+{
+    if (a_size != b_size) {
+        return a_size < b_size ? -1 : 1;
+    }
+    return a_size == 0 ? 0 : memcmp(a, b, a_size);
+}
+
+/* Orders keys by hash, so that links are in the order of their buckets; then by
+ * everything else, so that equal keys are neighbours. */
+static int
+compare_keys(const lc_name *a, const lc_name *b)
+{
+    if (a->hash != b->hash) {
+        return a->hash < b->hash ? -1 : 1;
+    }
+    if (a->id_kind != b->id_kind) {
+        return (int)a->id_kind - (int)b->id_kind;
+    }
+    if (a->group_kind != b->group_kind) {
+        return (int)a->group_kind - (int)b->group_kind;
+    }
+    int order = compare_bytes(a->group, a->group_size, b->group, b->group_size);
+    return order != 0 ? order : compare_bytes(a->id, a->id_size, b->id, b->id_size);
+}
+
+/* Among equal keys the exclusive one comes first, then the one named first. */
+static int
+compare_names(const void *left, const void *right)
+{
+    const lc_name *a = left, *b = right;
+    int order = compare_keys(a, b);
+    if (order != 0) {
+        return order;
+    }
+    if (a->mode != b->mode) {
+        return a->mode == LC_EXCLUSIVE ? -1 : 1;
+    }
+    return a->position < b->position ? -1 : 1;
+}
+
+static uint32_t
+sort_and_compact(lc_name *names, uint32_t n)
+{
+    if (n < 2) {
+        return n;
+    }
+    if (n <= 8) {
+        for (uint32_t i = 1; i < n; i++) {
+            lc_name name = names[i];
+            uint32_t j = i;
+            for (; j > 0 && compare_names(&names[j - 1], &name) > 0; j--) {
+                names[j] = names[j - 1];
+            }
+            names[j] = name;
+        }
+    } else {
+        qsort(names, n, sizeof(*names), compare_names);
+    }
+    uint32_t kept = 1;
+    for (uint32_t i = 1; i < n; i++) {
+        if (compare_keys(&names[kept - 1], &names[i]) != 0) {
+            names[kept++] = names[i];
+        }
+    }
+    return kept;
+}
+
+static size_t
+name_bytes(const lc_name *name)
+{
+    return (size_t)name->group_size + name->id_size;
+}
+
+static inline void
+copy_bytes(unsigned char *to, const void *from, uint32_t size)
+{
+    if (size != 0) {
+        memcpy(to, from, size);
+    }
+}
+
+unsigned char *
+lc_copy_name(lc_key *key, const lc_name *name, unsigned char *bytes)
+{
+    key->hash = name->hash;
+    key->bytes = bytes;
+    key->size = name->group_size + name->id_size;
+    key->shape = name->group_size << 8 | (uint32_t)name->group_kind << 4 | name->id_kind;
+    copy_bytes(bytes, name->group, name->group_size);
+    copy_bytes(bytes + name->group_size, name->id, name->id_size);
+    return bytes + key->size;
+}
+
+static unsigned char *
+copy_key(lc_key *copy, const lc_key *key, unsigned char *bytes)
+{
+    *copy = *key;
+    copy->bytes = bytes;
+    copy_bytes(bytes, key->bytes, key->size);
+    return bytes + key->size;
+}
+
+static void
+set_up(lc_request *request, uint32_t n_links, void *payload)
+{
+    atomic_init(&request->references, 1);
+    request->n_links = n_links;
+    atomic_init(&request->state, LC_NEW);
+    request->owner_is_boxed = false;
+    request->n_upgrades = 0;
+    request->token = 0;
+    request->since = 0;
+    request->payload = payload;
+    request->owner = NULL;
+    request->waiter = NULL;
+    request->below = NULL;
+}
+
+static inline void
+set_up_link(lc_link *link, uint32_t index, uint8_t mode)
+{
+    link->index = index;
+    link->mode = mode;
+    link->place = LC_NOWHERE;
+    link->had_queue = false;
+}
+
+lc_request *
+lc_request_new(lc_name *names, uint32_t *n, const lc_name *owner, void *payload)
+{
+    uint32_t n_links = *n = sort_and_compact(names, *n);
+    size_t size = sizeof(lc_request) + n_links * sizeof(lc_link);
+    for (uint32_t i = 0; i < n_links; i++) {
+        size += name_bytes(&names[i]);
+    }
+    if (owner != NULL) {
+        size += sizeof(lc_key) + name_bytes(owner);
+    }
+    lc_request *request = lc_malloc(size);
+    if (request == NULL) {
+        return NULL;
+    }
+    set_up(request, n_links, payload);
+    unsigned char *bytes = (unsigned char *)&request->links[n_links];
+    if (owner != NULL) {
+        /* SAFETY: links are a multiple of eight bytes, so the key is aligned. */
+        request->owner = (lc_key *)bytes;
+        bytes = lc_copy_name(request->owner, owner, bytes + sizeof(lc_key));
+    }
+    for (uint32_t i = 0; i < n_links; i++) {
+        set_up_link(&request->links[i], i, names[i].mode);
+        bytes = lc_copy_name(&request->links[i].key, &names[i], bytes);
+    }
+    return request;
+}
+
+/* Copies a request with all its keys, or with those it holds shared. */
+static lc_request *
+copy_request(const lc_request *request, void *payload, bool only_shared)
+{
+    uint32_t n_links = 0;
+    size_t size = sizeof(lc_request);
+    const lc_key *owner = request->owner;
+    if (owner != NULL) {
+        size += sizeof(lc_key) + owner->size;
+    }
+    for (uint32_t i = 0; i < request->n_links; i++) {
+        if (!only_shared || request->links[i].mode == LC_SHARED) {
+            size += sizeof(lc_link) + request->links[i].key.size;
+            n_links++;
+        }
+    }
+    lc_request *copy = lc_malloc(size);
+    if (copy == NULL) {
+        return NULL;
+    }
+    set_up(copy, n_links, payload);
+    unsigned char *bytes = (unsigned char *)&copy->links[n_links];
+    if (owner != NULL) {
+        copy->owner = (lc_key *)bytes;
+        bytes = copy_key(copy->owner, owner, bytes + sizeof(lc_key));
+    }
+    for (uint32_t i = 0, j = 0; j < n_links; i++) {
+        const lc_link *link = &request->links[i];
+        if (!only_shared || link->mode == LC_SHARED) {
+            set_up_link(&copy->links[j], j, link->mode);
+            bytes = copy_key(&copy->links[j++].key, &link->key, bytes);
+        }
+    }
+    return copy;
+}
+
+lc_request *
+lc_request_copy(const lc_request *request, void *payload)
+{
+    return copy_request(request, payload, false);
+}
+
+lc_request *
+lc_request_upgrade(const lc_request *request, void *payload)
+{
+    lc_request *upgrade = copy_request(request, payload, true);
+    for (uint32_t i = 0; upgrade != NULL && i < upgrade->n_links; i++) {
+        upgrade->links[i].mode = LC_EXCLUSIVE;
+    }
+    return upgrade;
+}
+
+bool
+lc_request_drop(lc_request *request)
+{
+    /* A request outside the table with one reference is ours alone: nobody can
+     * find it to take another. So the common case needs no read-modify-write. */
+    if (lc_request_is_ours(request)) {
+        return true;
+    }
+    /* Acquire and release: what each holder of a reference did to the request
+     * happens before the last one frees it. */
+    return atomic_fetch_sub_explicit(&request->references, 1, memory_order_acq_rel) == 1;
+}
+
+void
+lc_request_free(lc_request *request)
+{
+    lc_owner_box *box = request->owner_is_boxed ? (lc_owner_box *)request->owner : NULL;
+    while (box != NULL) {
+        lc_owner_box *older = box->older;
+        free(box);
+        box = older;
+    }
+    free(request->waiter);
+    free(request);
+}
