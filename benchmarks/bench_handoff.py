@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
-from harness import BASELINE, ITSELF, WALL, Compare, Crew, Scale, Spread, Subject
 from pytest_benchmark.fixture import BenchmarkFixture
+
+from harness import BASELINE, ITSELF, WALL, Compare, Crew, Scale, Spread, Subject
 from rivals import RIVALS, Lockable, Lockcore, LockcoreGrants, Rival, ThreadingLock
 from single import only
 
@@ -29,8 +30,8 @@ every_rival = only(Lockcore, LockcoreGrants, *RIVALS[1:])
 # ---- throughput ------------------------------------------------------------------
 
 
-# Two threads and three keys. Whoever waits does so for a key that the other holds and will give back
-# next, and each gives back only what it took itself: no rival can barge, any rival can take part.
+# Two threads and three keys. Whoever waits does so for a key that the other holds and will give
+# back next, and each gives back only what it took itself: no rival can barge, any rival can take part.
 #
 #     leader holds 0 1      follower holds 2, waits for 0
 #     gives back 0, waits for 2

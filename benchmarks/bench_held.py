@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness import BASELINE, CPU, ITSELF, WALL, Compare, Scale, Subject
 from pytest_benchmark.fixture import BenchmarkFixture
+
+from harness import BASELINE, CPU, ITSELF, WALL, Compare, Scale, Subject
 from rivals import (
     LeakyDict,
     Lockcore,
@@ -32,9 +33,7 @@ keyed_rivals = only(Lockcore, LeakyDict, RefcountedDict, Ovirt)
 @pytest.mark.benchmark(timer=CPU)
 @pytest.mark.parametrize("n_held", SIZES)
 @keyed_rivals
-def bench_pair_beside_held(
-    compare: Compare, scale: Scale, rival: type[Rival], n_held: int
-) -> None:
+def bench_pair_beside_held(compare: Compare, scale: Scale, rival: type[Rival], n_held: int) -> None:
     items = [f"vm-{i}" for i in range(scale.size(N_PAIRS))]
     held = [f"held-{i}" for i in range(scale.size(n_held))]
 
@@ -78,12 +77,12 @@ def bench_memory(
     output: list[str] = []
 
     def run() -> None:
-        done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
         output.append(done.stdout)
 
     benchmark.group = f"memory/exclusive/{way}/keys={n_keys}"
     benchmark.name = rival.name
-    benchmark.pedantic(run, rounds=1)
+    benchmark.pedantic(run, rounds=1)  # type: ignore[no-untyped-call]
     sizes = json.loads(output[0])
     benchmark.extra_info.update(
         case=benchmark.group,

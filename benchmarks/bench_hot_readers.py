@@ -1,14 +1,15 @@
 """What do readers of one hot key cost each other?
 
 First one thread reads the key over and over while others hold it, too, and do nothing. Then
-several threads read it at once, each as fast as it can. The baseline is `threading.Lock`, which lets
-one reader in at a time.
+several threads read it at once, each as fast as it can. The baseline is `threading.Lock`, which
+lets one reader in at a time.
 """
 
 import threading
 from contextlib import ExitStack
 
 import pytest
+
 from harness import BASELINE, CPU, ITSELF, WALL, Compare, Crew, Scale, Subject
 from rivals import LOOP_KEY, Lockcore, Rival, ThreadingLock
 from single import rivals_in

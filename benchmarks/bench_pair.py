@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Sequence
 
 import pytest
+
 from harness import CPU, Compare, Scale
 from rivals import Lockcore, Rival, ThreadingLock
 from single import only, rivals_in, run
@@ -16,12 +17,14 @@ pytestmark = pytest.mark.benchmark(timer=CPU)
 N_KEYS = 10_000
 
 
-def strings(n: int) -> Sequence[str]:
+def strings(n: int) -> list[str]:
     return [f"vm-{i}" for i in range(n)]
 
 
 def long_strings(n: int) -> Sequence[str]:
-    return [str(uuid.UUID(int=i * 0x9E3779B97F4A7C15F39CC0605CEDC835 % (1 << 128))) for i in range(n)]
+    return [
+        str(uuid.UUID(int=i * 0x9E3779B97F4A7C15F39CC0605CEDC835 % (1 << 128))) for i in range(n)
+    ]
 
 
 def uuids(n: int) -> Sequence[uuid.UUID]:
@@ -62,13 +65,25 @@ def bench_try_shared(compare: Compare, scale: Scale, rival: type[Rival]) -> None
 @rivals_in("try_group_id")
 def bench_try_group_id(compare: Compare, scale: Scale, rival: type[Rival]) -> None:
     n = scale.size(N_KEYS)
-    run(compare, "try-group-id/exclusive/uncontended/keys=10000", rival, "try_group_id", group_and_id(n))
+    run(
+        compare,
+        "try-group-id/exclusive/uncontended/keys=10000",
+        rival,
+        "try_group_id",
+        group_and_id(n),
+    )
 
 
 @rivals_in("try_exclusive")
 def bench_try_long_strings(compare: Compare, scale: Scale, rival: type[Rival]) -> None:
     n = scale.size(N_KEYS)
-    run(compare, "try-uuid-text/exclusive/uncontended/keys=10000", rival, "try_exclusive", long_strings(n))
+    run(
+        compare,
+        "try-uuid-text/exclusive/uncontended/keys=10000",
+        rival,
+        "try_exclusive",
+        long_strings(n),
+    )
 
 
 @only(Lockcore, ThreadingLock)

@@ -4,6 +4,7 @@ All keys are held by somebody else. The baseline is `threading.Lock.acquire(Fals
 """
 
 import pytest
+
 from bench_pair import strings
 from harness import CPU, Compare, Scale
 from rivals import Lockcore, Rival, ThreadingLock

@@ -5,6 +5,7 @@ many pairs of one `threading.Lock`. lockcore is also divided by its own one-key 
 """
 
 import pytest
+
 from harness import CPU, Compare, Scale, Subject
 from rivals import Lockcore, Rival
 from single import rivals_in, run

@@ -1,16 +1,18 @@
 """How does throughput grow with threads, on keys of their own and on the same keys?
 
-The ratio to `one thread` is the cost of an operation beside that of one thread alone; its inverse is
-the speed-up. With the GIL a speed-up of 1 is all there can be; on a free-threaded build two threads
-on keys of their own should get near 2. The baseline is a `threading.Lock` per thread, or one for all
-where the keys are the same.
+The ratio to `one thread` is the cost of an operation beside that of one thread alone; its inverse
+is the speed-up. With the GIL a speed-up of 1 is all there can be; on a free-threaded build two
+threads on keys of their own should get near 2. The baseline is a `threading.Lock` per thread, or
+one for all where the keys are the same.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import cycle, islice
+from typing import Any
 
 import pytest
+
 from harness import BASELINE, ITSELF, WALL, Compare, Crew, Scale, Subject
 from rivals import Lockcore, Rival, ThreadingLock, having_loop
 from single import only, rivals_in
@@ -99,7 +101,7 @@ def bench_same_keys(compare: Compare, scale: Scale, rival: type[Rival], n_keys: 
 
 # The ways a program reaches its manager. On a free-threaded build each costs something else.
 # "local" is what the loops of lockcore do anyway.
-_manager = None
+_manager: Any = None
 
 
 class _Holder:
@@ -113,7 +115,7 @@ class _Holder:
 
 def _loop_global(items: list[str]) -> None:
     for key in items:
-        _manager.acquire(exclusive=[key]).release()  # type: ignore[attr-defined]
+        _manager.acquire(exclusive=[key]).release()
 
 
 @pytest.mark.parametrize("reached", ["global", "attribute"])

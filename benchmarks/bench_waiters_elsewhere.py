@@ -1,8 +1,8 @@
 """What do threads that wait for other keys cost?
 
 A paced operation (one pair, then a pause in which anybody who was woken can run) while 64 or 256
-threads wait, each for a key of its own, beside the same operation with no waiters. `cpu_ratio` is the
-processor time of the whole process for an operation, `wall_ratio` the time the pair takes.
+threads wait, each for a key of its own, beside the same operation with no waiters. `cpu_ratio` is
+the processor time of the whole process for an operation, `wall_ratio` the time the pair takes.
 """
 
 import threading
@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from harness import CPU, WALL, Compare, Scale, Spread, Subject
 from pytest_benchmark.fixture import BenchmarkFixture
+
+from harness import CPU, WALL, Compare, Scale, Spread, Subject
 from rivals import RIVALS, Lockable, Rival, ThreadingLock
 from single import only
 

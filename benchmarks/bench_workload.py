@@ -15,9 +15,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
 from harness import CPU, ITSELF, WALL, Compare, Crew, Scale, Subject
 from ovirt_algorithm import EngineLock, OvirtLockManager
-from pytest_benchmark.fixture import BenchmarkFixture
 from rivals import Held, Lockcore
 from workload import Request, Step, replay, requests
 
@@ -50,9 +51,7 @@ class LockcorePlayer:
         for index, request in enumerate(day):
             shared = dict.fromkeys(request.shared, request.shared_message)
             owner = f"{request.command}-{index}"
-            self._wanted.append(
-                (list(request.exclusive), shared, owner, request.exclusive_message)
-            )
+            self._wanted.append((list(request.exclusive), shared, owner, request.exclusive_message))
         self._timeouts = [
             None if request.timeout is None else request.timeout * second for request in day
         ]
@@ -149,9 +148,7 @@ both = pytest.mark.parametrize("name", list(PLAYERS), ids=lambda name: name.repl
 
 @pytest.mark.benchmark(timer=CPU)
 @both
-def bench_replay(
-    benchmark: BenchmarkFixture, compare: Compare, scale: Scale, name: str
-) -> None:
+def bench_replay(benchmark: BenchmarkFixture, compare: Compare, scale: Scale, name: str) -> None:
     day = requests(scale.size(N_REQUESTS), seed=SEED, per_second=PER_SECOND)
     steps, refused = replay(day)
 

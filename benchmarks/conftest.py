@@ -11,8 +11,9 @@ from importlib import metadata
 from typing import Any
 
 import pytest
-from harness import WALL, Compare, Scale, measure
 from pytest_benchmark.fixture import BenchmarkFixture
+
+from harness import WALL, Compare, Scale, measure
 
 DISTRIBUTIONS = (
     "lockcore",
@@ -37,9 +38,7 @@ def scale(request: pytest.FixtureRequest) -> Scale:
 
 
 @pytest.fixture
-def compare(
-    request: pytest.FixtureRequest, benchmark: BenchmarkFixture, scale: Scale
-) -> Compare:
+def compare(request: pytest.FixtureRequest, benchmark: BenchmarkFixture, scale: Scale) -> Compare:
     marker = request.node.get_closest_marker("benchmark")
     timer: Callable[[], float] = marker.kwargs.get("timer", WALL) if marker else WALL
     return functools.partial(measure, benchmark, timer=timer, scale=scale)
@@ -48,9 +47,9 @@ def compare(
 def pytest_benchmark_update_machine_info(
     config: pytest.Config, machine_info: dict[str, Any]
 ) -> None:
-    machine_info["cpus_usable"] = len(os.sched_getaffinity(0)) if hasattr(
-        os, "sched_getaffinity"
-    ) else os.cpu_count()
+    machine_info["cpus_usable"] = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    )
     machine_info["load_average"] = list(os.getloadavg()) if hasattr(os, "getloadavg") else None
     machine_info["is_free_threaded"] = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
     machine_info["is_gil_enabled"] = getattr(sys, "_is_gil_enabled", lambda: True)()

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
@@ -133,7 +133,8 @@ def measure(
         case: `<operation>/<mode>/<contention>[/<param>=<n>]`, the group that rivals share.
         rival: Who is measured.
         subject: What is measured.
-        references: What to divide by, each timed once before every round of `subject`.
+        references: What to divide by, the baseline first; each is timed once before every round
+            of `subject`.
         timer: The clock.
         scale: Full or quick.
         loop: The same loop with nothing in it, taken off on both sides.
@@ -173,7 +174,9 @@ def measure(
     gc.collect()
     gc.disable()
     try:
-        benchmark.pedantic(subject.run, setup=before_round, rounds=rounds)
+        benchmark.pedantic(  # type: ignore[no-untyped-call]
+            subject.run, setup=before_round, rounds=rounds
+        )
     finally:
         if was_collecting:
             gc.enable()
@@ -197,8 +200,8 @@ def measure(
         ns=[1e9 * seconds for seconds in Spread.of(result.times).as_list()],
         ratios=ratios,
     )
-    if BASELINE in ratios:
-        benchmark.extra_info["ratio"] = ratios[BASELINE][0]
+    for baseline, spread in list(ratios.items())[:1]:
+        benchmark.extra_info.update(baseline=baseline, ratio=spread[0])
     return result
 
 
@@ -244,7 +247,7 @@ class Crew:
         if self._errors:
             raise self._errors[0]
 
-    def __enter__(self) -> "Crew":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:

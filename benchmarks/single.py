@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+
 from harness import BASELINE, ITSELF, Compare, Subject
 from rivals import Lockcore, Rival, ThreadingLock, having_loop
 

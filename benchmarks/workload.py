@@ -2,11 +2,12 @@
 
 `ovirt_commands.csv` has the 171 commands of oVirt's engine that declare locks: their scope, whether
 they wait, and the groups they lock. What it does not have is invented here and stands in the tables
-below: how many entities of a group there are, how many of them one command locks, how often commands
-on a group come, and how long a command takes. The same seed gives the same day.
+below: how many entities of a group there are, how many of them one command locks, how often
+commands on a group come, and how long a command takes. The same seed gives the same day.
 
 Ids are drawn with a skew (a few entities are popular), and never twice in one request. A scope of
-`None` means that the original never takes the declared locks; here they are taken for the execution.
+`None` means that the original never takes the declared locks; here they are taken for the
+execution.
 """
 
 import csv
@@ -117,10 +118,10 @@ class Request:
 
 
 class Step(NamedTuple):
-    """One step of a replay: request number `index` comes, or gives back what it has got."""
+    """One step of a replay: request `number` comes, or gives back what it has got."""
 
     is_arrival: bool
-    index: int
+    number: int
 
 
 def declared() -> list[Declared]:
@@ -147,7 +148,7 @@ def requests(n: int, *, seed: int, per_second: float) -> list[Request]:
 
 class _Day:
     def __init__(self, seed: int, per_second: float) -> None:
-        self._random = random.Random(seed)  # noqa: S311 - a workload, not a secret
+        self._random = random.Random(seed)
         self._per_second = per_second
         self._n_new = 0
         self._commands = declared()
@@ -225,9 +226,8 @@ def replay(day: Sequence[Request]) -> tuple[list[Step], set[int]]:
     for index, request in enumerate(day):
         give_back(request.arrival)
         steps.append(Step(True, index))
-        if (
-            any(key in exclusive for key in request.exclusive + request.shared)
-            or any(shared[key] for key in request.exclusive)
+        if any(key in exclusive for key in request.exclusive + request.shared) or any(
+            shared[key] for key in request.exclusive
         ):
             refused.add(index)
             continue

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import hypothesis
 import pytest
 
+from lockcore import LockManager
 from model import ModelManager
 from support import Background
 
@@ -22,7 +22,7 @@ def new_manager(request: pytest.FixtureRequest) -> Callable[[], Any]:
     """Makes lock managers: first the model's, then the real ones. One contract binds both."""
     if request.param == "model":
         return ModelManager
-    return importlib.import_module("lockcore").LockManager
+    return LockManager
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def manager(new_manager: Callable[[], Any]) -> Iterator[Any]:
 @pytest.fixture
 def lock_manager() -> Iterator[Any]:
     """The real lock manager, where the model has nothing to say: processes, memory, speed."""
-    manager = importlib.import_module("lockcore").LockManager()
+    manager = LockManager()
     yield manager
     manager.close()
 

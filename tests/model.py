@@ -15,27 +15,13 @@ import math
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
-from lockcore._errors import (
-    LockConflictError,
-    LockTimeoutError,
-    ManagerClosedError,
-    NotHeldError,
-)
-from lockcore._messages import Message
-from lockcore._types import (
-    Holder,
-    Key,
-    Keys,
-    Mode,
-    Owner,
-    Request,
-    Statistics,
-    Waiter,
-    key_order,
-)
+from lockcore import LockConflictError, LockTimeoutError, ManagerClosedError, NotHeldError
+from lockcore import Message
+from lockcore import Holder, Key, Keys, Mode, Owner, Request, Statistics, Waiter
+from lockcore._types import key_order
 
 NEWCOMER = math.inf
 """The arrival number of a request that has not been queued: later than everybody's."""
@@ -290,36 +276,37 @@ class ModelManager:
         self._wait_counts[bin_] += 1
 
     def _reconsider(self, changed: Iterable[Key]) -> None:
-        """Grants what can now run, after keys have lost holders or waiters.
-
-        Whoever is queued at such a key, and is no longer blocked at it, is tried as a whole, all of
-        them in order of arrival. One that is still blocked elsewhere is queued at every further key
-        that blocks it now, and keeps the places it has.
-        """
+        """Grants what can now run, after keys have lost holders or waiters."""
         changed = frozenset(changed)
-        self._try_waiters({waiter: waiter._queued_at & changed for waiter in self._waiting})
+        self._try({waiter: waiter._queued_at & changed for waiter in self._waiting})
 
     def _reconsider_owner(self, newcomer: Grant) -> None:
-        """Grants what can now run, after an owner has gained keys: its waiters pass others there."""
-        self._try_waiters(self._places_opened_by(newcomer))
+        """Grants what can now run, after an owner has gained keys and may pass others there."""
+        self._try(self._places_opened_by(newcomer))
 
     def _places_opened_by(self, grant: Grant) -> dict[Grant, set[Key]]:
+        """The places of the owner's waiters at the keys it has gained."""
         return {
             waiter: waiter._queued_at & grant._keys
             for waiter in self._waiting
             if same_owner(waiter, grant)
         }
 
-    def _try_waiters(self, places: dict[Grant, set[Key]]) -> None:
-        """Tries waiters, given the places where something has changed for each."""
+    def _try(self, places: dict[Grant, set[Key]]) -> None:
+        """Tries waiters in order of arrival, given the places where something changed for each.
+
+        A waiter that is no longer blocked at one of them is tried as a whole. If it is still
+        blocked elsewhere, it is queued at every further key that blocks it now, and keeps the
+        places it has. If not, it is granted, and what its owner gains by that may open places to
+        the owner's other waiters.
+        """
         while places:
             waiter = min(places, key=lambda waiter: waiter._arrival)
             if all(self._is_blocked(waiter, key) for key in places.pop(waiter)):
                 continue
             blocked_at = self._blocked_at(waiter)
-            if blocked_at:
-                waiter._queued_at |= blocked_at
-            else:
+            waiter._queued_at |= blocked_at
+            if not blocked_at:
                 self._grant(waiter)
                 for other, opened in self._places_opened_by(waiter).items():
                     places[other] = places.get(other, set()) | opened
@@ -520,9 +507,10 @@ class ModelManager:
         """Ends every grant."""
         return self._end_where(lambda grant: True)
 
-    def _end_where(self, is_meant: Any) -> int:
+    def _end_where(self, is_meant: Callable[[Grant], bool]) -> int:
         with self._changed:
-            grants = [grant for grant in self._held if is_meant(grant)]
+            # A grant of no keys is nowhere to be found: only its own release ends it.
+            grants = [grant for grant in self._held if grant._keys and is_meant(grant)]
             self._end(grants)
             return len(grants)
 

@@ -19,7 +19,7 @@ DEADLINE = 10.0
 
 def pickled(value: T) -> T:
     """What arrives in another process."""
-    return pickle.loads(pickle.dumps(value))  # noqa: S301 - our own bytes
+    return pickle.loads(pickle.dumps(value))
 
 
 def eventually(claim: Callable[[], T], *, within: float = DEADLINE) -> T:
@@ -66,7 +66,7 @@ class Background(threading.Thread):
 
 
 def run_program(source: str) -> subprocess.CompletedProcess[str]:
-    """Runs a program in a fresh interpreter that checks what it can and takes warnings as errors."""
+    """Runs a program in an interpreter that checks all it can and takes warnings as errors."""
     return subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", "-c", source],
         capture_output=True,

@@ -16,7 +16,18 @@ from lockcore._errors import (
     ManagerClosedError,
     NotHeldError,
 )
-from lockcore._types import Holder, Key, Keys, Message, Mode, Owner, Request, Statistics, Waiter
+from lockcore._types import (
+    Holder,
+    Key,
+    Keys,
+    Message,
+    Mode,
+    Owner,
+    Request,
+    Statistics,
+    Waiter,
+    key_order,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -241,7 +252,7 @@ def _blocker(row: _core.Row) -> Holder | Waiter:
 
 
 def _holders(rows: Any) -> list[Holder]:
-    return sorted(map(_holder, rows), key=lambda holder: holder.token)
+    return sorted(map(_holder, rows), key=lambda row: (row.token, key_order(row.key)))
 
 
 def _named(owner: Owner) -> Owner:

@@ -62,7 +62,8 @@ cdef int check_size(Py_ssize_t size, Py_ssize_t limit, str what) except -1:
     return 0
 
 
-cdef int name_number(object number, lc_name *name, unsigned char *scratch, PyObject **keep) except -1:
+cdef int name_number(object number, lc_name *name, unsigned char *scratch,
+                     PyObject **keep) except -1:
     cdef int overflow = 0
     cdef long long value = PyLong_AsLongLongAndOverflow(number, &overflow)
     cdef int i

@@ -1,15 +1,8 @@
 /* Keys in a bucket: their heads, holders and queues. */
 #include "lock_internal.h"
 
-static inline bool
-is_sampled(const lc_bucket *bucket)
-{
-    /* Arrays are page-aligned, so this is the first bucket in so many. */
-    return ((uintptr_t)bucket & (LC_SAMPLING * LC_BUCKET_BYTES - 1)) == 0;
-}
-
-static LC_NOINLINE void
-count_sampled(lc_table *table, long change)
+void
+lc_count_sampled(lc_table *table, long change)
 {
     long keys = atomic_fetch_add_explicit(&table->sampled_keys, change, memory_order_relaxed);
     keys += change;
@@ -21,44 +14,6 @@ count_sampled(lc_table *table, long change)
     }
 }
 
-void
-lc_add_head(lc_table *table, lc_bucket *bucket, lc_link *head)
-{
-    if (LC_LIKELY(bucket->n < LC_INLINE_KEYS)) {
-        bucket->tags[bucket->n] = (uint32_t)head->key.hash;
-        bucket->heads[bucket->n++] = head;
-        head->chain = NULL;
-    } else {
-        head->chain = bucket->more;
-        bucket->more = head;
-    }
-    if (LC_UNLIKELY(is_sampled(bucket))) {
-        count_sampled(table, 1);
-    }
-}
-
-static void
-drop_head(lc_table *table, lc_bucket *bucket, lc_link **where)
-{
-    if (where >= bucket->heads && where < bucket->heads + LC_INLINE_KEYS) {
-        unsigned last = --bucket->n;
-        bucket->tags[where - bucket->heads] = bucket->tags[last];
-        *where = bucket->heads[last];
-        lc_link *head = bucket->more;
-        if (LC_UNLIKELY(head != NULL)) {
-            bucket->more = head->chain;
-            bucket->tags[last] = (uint32_t)head->key.hash;
-            bucket->heads[last] = head;
-            bucket->n++;
-        }
-    } else {
-        *where = (*where)->chain;
-    }
-    if (LC_UNLIKELY(is_sampled(bucket))) {
-        count_sampled(table, -1);
-    }
-}
-
 /* Lets `successor` stand for the key from now on. */
 static inline void
 replace_head(lc_link **where, lc_link *successor, lc_link *queue)
@@ -66,23 +21,6 @@ replace_head(lc_link **where, lc_link *successor, lc_link *queue)
     successor->chain = (*where)->chain;
     successor->queue = queue;
     *where = successor;
-}
-
-lc_link **
-lc_find(lc_bucket *bucket, const lc_key *key)
-{
-    uint32_t tag = (uint32_t)key->hash;
-    for (unsigned i = 0; i < bucket->n; i++) {
-        if (bucket->tags[i] == tag && lc_keys_match(&bucket->heads[i]->key, key)) {
-            return &bucket->heads[i];
-        }
-    }
-    for (lc_link **where = &bucket->more; *where != NULL; where = &(*where)->chain) {
-        if (lc_keys_match(&(*where)->key, key)) {
-            return where;
-        }
-    }
-    return NULL;
 }
 
 void
@@ -133,7 +71,7 @@ lc_unhold(lc_table *table, lc_bucket *bucket, lc_link **where, lc_link *link)
     } else if (head->queue != NULL) {
         replace_head(where, head->queue, head->queue);
     } else {
-        drop_head(table, bucket, where);
+        lc_drop_head(table, bucket, where);
     }
     link->place = LC_NOWHERE;
     lc_check_bucket(bucket);
@@ -192,7 +130,7 @@ lc_dequeue(lc_table *table, lc_bucket *bucket, lc_link **where, lc_link *link)
         } else if (next != NULL) {
             replace_head(where, next, next);
         } else {
-            drop_head(table, bucket, where);
+            lc_drop_head(table, bucket, where);
         }
     }
     lc_check_bucket(bucket);

@@ -49,7 +49,7 @@ lc_downgrade(lc_table *table, lc_request *request)
     }
     lc_unlock_buckets(array, request);
     if (held) {
-        lc_reconsider(table, request, &woken);
+        lc_open_keys(table, request);
     }
     lc_finish(table, &woken);
     return held ? LC_OK : LC_NOT_HELD;
@@ -139,8 +139,8 @@ transfer_once(lc_table *table, lc_request *request, lc_owner_box *box, bool is_u
     }
     lc_unlock_buckets(array, request);
     if (status == LC_OK) {
-        lc_reconsider(table, request, &woken);
-        lc_reconsider_owner(table, request, &woken);
+        lc_open_keys(table, request);
+        lc_open_siblings(table, request);
     }
     lc_finish(table, &woken);
     return status;
@@ -194,7 +194,7 @@ lc_begin_upgrade(lc_table *table, lc_request *request)
     }
     lc_mutex_lock(&table->wait_mutex);
     lc_array *array = lc_lock_buckets(table, request);
-    lc_status status = !is_held(request) ? LC_NOT_HELD
+    lc_status status = !is_held(request)   ? LC_NOT_HELD
         : request->n_upgrades == UINT8_MAX ? LC_BUSY
                                            : LC_OK;
     if (status == LC_OK) {

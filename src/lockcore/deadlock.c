@@ -157,11 +157,11 @@ choose_victim(lc_request *origin)
 
 /* Asks the victim to end its own wait. */
 static void
-call_victim(lc_request *victim, lc_woken *woken)
+call_victim(lc_table *table, lc_request *victim, lc_woken *woken)
 {
     if (!victim->waiter->is_victim) {
         victim->waiter->is_victim = true;
-        lc_add_woken(woken, victim);
+        lc_add_woken(table, woken, victim);
     }
 }
 
@@ -184,7 +184,7 @@ lc_break_deadlock(lc_table *table, lc_request *request, lc_rows *cycle)
         }
         lc_request *victim = choose_victim(request);
         if (victim != request) {
-            call_victim(victim, &woken);
+            call_victim(table, victim, &woken);
             break;
         }
         if (2 * length > cycle->capacity) {
@@ -194,7 +194,7 @@ lc_break_deadlock(lc_table *table, lc_request *request, lc_rows *cycle)
             continue;
         }
         list_cycle(request, length, cycle);
-        lc_stop_waiting(table, request, LC_ENDED, &woken);
+        lc_stop_waiting(table, request, LC_ENDED);
         table->statistics.deadlocks++;
         status = LC_DEADLOCK;
     }
@@ -211,7 +211,7 @@ lc_wake_deadlocked(lc_table *table, lc_woken *woken)
         request->waiter->must_look = false;
         if (atomic_load_explicit(&request->state, memory_order_relaxed) == LC_WAITING
             && find_cycle(table, request) > 0) {
-            call_victim(choose_victim(request), woken);
+            call_victim(table, choose_victim(request), woken);
         }
     }
 }

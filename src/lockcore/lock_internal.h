@@ -49,6 +49,7 @@ struct lc_table {
     size_t n_waiting;
     size_t n_named_waiting;                 /* those whose owner has a name */
     lc_request *waiting[LC_OWNER_LISTS];    /* by the owner's hash */
+    lc_request *candidates, *last_candidate; /* to try, in order of arrival */
     lc_request *must_look;                  /* for a deadlock, before we are done */
     uint64_t visits;                        /* searches for one so far */
     lc_statistics statistics;               /* all but acquired and refused */
@@ -102,15 +103,77 @@ lc_bucket_of(const lc_array *array, uint64_t hash)
     return &array->buckets[hash >> (64 - array->bits)];
 }
 
-/* ---- bucket.c: keys in a bucket. All require the bucket's mutex; those marked
- * (wait) the wait mutex too. ---- */
+/* ---- keys in a bucket. All require the bucket's mutex; those marked (wait) the wait
+ * mutex too. The first few are here, for the paths where every instruction counts. ---- */
+
+/* Counts in or out a key of a sampled bucket, and asks for a resize if that is due. */
+void lc_count_sampled(lc_table *table, long change);
+
+static inline bool
+lc_is_sampled(const lc_bucket *bucket)
+{
+    /* Arrays are page-aligned, so this is the first bucket in so many. */
+    return ((uintptr_t)bucket & (LC_SAMPLING * LC_BUCKET_BYTES - 1)) == 0;
+}
 
 /* Returns: where the bucket keeps the key's head, or NULL. Valid until the bucket
  * changes. */
-lc_link **lc_find(lc_bucket *bucket, const lc_key *key);
+static inline lc_link **
+lc_find(lc_bucket *bucket, const lc_key *key)
+{
+    uint32_t tag = (uint32_t)key->hash;
+    for (unsigned i = 0; i < bucket->n; i++) {
+        if (bucket->tags[i] == tag && lc_keys_match(&bucket->heads[i]->key, key)) {
+            return &bucket->heads[i];
+        }
+    }
+    for (lc_link **where = &bucket->more; *where != NULL; where = &(*where)->chain) {
+        if (lc_keys_match(&(*where)->key, key)) {
+            return where;
+        }
+    }
+    return NULL;
+}
 
 /* Makes the link stand for a key the bucket does not have. */
-void lc_add_head(lc_table *table, lc_bucket *bucket, lc_link *head);
+static inline void
+lc_add_head(lc_table *table, lc_bucket *bucket, lc_link *head)
+{
+    if (LC_LIKELY(bucket->n < LC_INLINE_KEYS)) {
+        bucket->tags[bucket->n] = (uint32_t)head->key.hash;
+        bucket->heads[bucket->n++] = head;
+        head->chain = NULL;
+    } else {
+        head->chain = bucket->more;
+        bucket->more = head;
+    }
+    if (LC_UNLIKELY(lc_is_sampled(bucket))) {
+        lc_count_sampled(table, 1);
+    }
+}
+
+/* Takes a key's head away, and the key with it. */
+static inline void
+lc_drop_head(lc_table *table, lc_bucket *bucket, lc_link **where)
+{
+    if (where >= bucket->heads && where < bucket->heads + LC_INLINE_KEYS) {
+        unsigned last = --bucket->n;
+        bucket->tags[where - bucket->heads] = bucket->tags[last];
+        *where = bucket->heads[last];
+        lc_link *head = bucket->more;
+        if (LC_UNLIKELY(head != NULL)) {
+            bucket->more = head->chain;
+            bucket->tags[last] = (uint32_t)head->key.hash;
+            bucket->heads[last] = head;
+            bucket->n++;
+        }
+    } else {
+        *where = (*where)->chain;
+    }
+    if (LC_UNLIKELY(lc_is_sampled(bucket))) {
+        lc_count_sampled(table, -1);
+    }
+}
 
 /* Puts the link among the key's holders; `where` as lc_find() says. */
 void lc_hold(lc_table *table, lc_bucket *bucket, lc_link **where, lc_link *link);
@@ -192,22 +255,25 @@ lc_link *lc_find_queued(lc_table *table, const lc_key *key);
 /* Returns: the next waiting request of the same owner as `owner`, or NULL. */
 lc_request *lc_next_waiting(lc_table *table, const lc_request *owner, lc_request *after);
 
-/* Tries the waiters of each marked link's key, in order of arrival. */
-void lc_reconsider(lc_table *table, lc_request *request, lc_woken *woken);
+/* Opens the places of waiters at each key whose link had a queue, where they are not
+ * blocked any more. They are tried before the wait mutex opens: lc_finish(). */
+void lc_open_keys(lc_table *table, const lc_request *request);
 
-/* Tries the other requests of an owner that gained a key: it may pass waiters for
- * it now. */
-void lc_reconsider_owner(lc_table *table, const lc_request *owner, lc_woken *woken);
+/* Opens the places of the owner's other requests at keys it has just gained: it may
+ * pass others there now. */
+void lc_open_siblings(lc_table *table, const lc_request *granted);
 
-/* Takes a waiting request out of all queues and, with `woken`, tries those behind
- * it. */
-void lc_stop_waiting(lc_table *table, lc_request *request, lc_state state, lc_woken *woken);
+/* Takes a waiting request out of all queues, and opens the places behind it. */
+void lc_stop_waiting(lc_table *table, lc_request *request, lc_state state);
+
+/* Ends every wait. Those woken have a reference each that is not called back yet. */
+void lc_end_waits(lc_table *table, lc_state state, lc_woken *woken);
 
 /* Adds requests that are in a cycle, among those that must look. */
 void lc_wake_deadlocked(lc_table *table, lc_woken *woken);
-void lc_add_woken(lc_woken *woken, lc_request *request);
+void lc_add_woken(lc_table *table, lc_woken *woken, lc_request *request);
 
-/* Opens the wait mutex and calls the woken back. */
+/* Tries whose places are open, opens the wait mutex, and calls the woken back. */
 void lc_finish(lc_table *table, lc_woken *woken);
 
 /* Neither requires a mutex. */

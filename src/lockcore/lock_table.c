@@ -3,8 +3,8 @@
 
 /* ---- mutexes of several buckets -------------------------------------------- */
 
-lc_bucket *
-lc_lock_bucket(lc_table *table, uint64_t hash)
+static inline lc_bucket *
+lock_bucket(lc_table *table, uint64_t hash)
 {
     for (;;) {
         /* Acquire: pairs with the publication in lc_resize(). */
@@ -21,10 +21,16 @@ lc_lock_bucket(lc_table *table, uint64_t hash)
     }
 }
 
+lc_bucket *
+lc_lock_bucket(lc_table *table, uint64_t hash)
+{
+    return lock_bucket(table, hash);
+}
+
 lc_array *
 lc_lock_buckets(lc_table *table, const lc_request *request)
 {
-    lc_bucket *bucket = lc_lock_bucket(table, request->links[0].key.hash);
+    lc_bucket *bucket = lock_bucket(table, request->links[0].key.hash);
     lc_array *array = atomic_load_explicit(&table->array, memory_order_relaxed);
     for (uint32_t i = 1; i < request->n_links; i++) {
         lc_bucket *next = lc_bucket_of(array, request->links[i].key.hash);
@@ -52,7 +58,7 @@ lc_unlock_buckets(lc_array *array, const lc_request *request)
 lc_array *
 lc_lock_table(lc_table *table)
 {
-    lc_bucket *bucket = lc_lock_bucket(table, 0);
+    lc_bucket *bucket = lock_bucket(table, 0);
     lc_array *array = atomic_load_explicit(&table->array, memory_order_relaxed);
     lc_bucket *end = array->buckets + ((size_t)1 << array->bits);
     while (++bucket < end) {
@@ -80,6 +86,38 @@ mark_granted(lc_table *table, lc_request *request, int64_t now)
     request->token = grants + 1;
     request->since = now;
     atomic_store_explicit(&request->state, LC_HELD, memory_order_release);
+}
+
+/* Makes the link the only one at its key. */
+static inline void
+hold_free_key(lc_table *table, lc_bucket *bucket, lc_link *link)
+{
+    link->place = LC_HOLDING;
+    link->next = link->prev = link->queue = NULL;
+    lc_add_head(table, bucket, link);
+    lc_check_bucket(bucket);
+}
+
+/* Returns: where the bucket keeps the link, if it holds the key and nobody else holds
+ * or wants it; or NULL. Does not look into overfull buckets' chains. */
+static inline lc_link **
+find_lone_link(lc_bucket *bucket, const lc_link *link)
+{
+    for (unsigned i = 0; i < bucket->n; i++) {
+        /* A waiter that is a head has a queue: itself. */
+        if (bucket->heads[i] == link && link->next == NULL && link->queue == NULL) {
+            return &bucket->heads[i];
+        }
+    }
+    return NULL;
+}
+
+static inline void
+drop_lone_link(lc_table *table, lc_bucket *bucket, lc_link **where, lc_link *link)
+{
+    lc_drop_head(table, bucket, where);
+    link->place = LC_NOWHERE;
+    lc_check_bucket(bucket);
 }
 
 void
@@ -125,14 +163,30 @@ static inline bool
 acquire_free_key(lc_table *table, lc_request *request, int64_t now)
 {
     lc_link *link = &request->links[0];
-    lc_bucket *bucket = lc_lock_bucket(table, link->key.hash);
+    lc_bucket *bucket = lock_bucket(table, link->key.hash);
     bool is_free = lc_find(bucket, &link->key) == NULL;
     if (LC_LIKELY(is_free)) {
-        lc_hold(table, bucket, NULL, link);
+        hold_free_key(table, bucket, link);
         mark_granted(table, request, now);
     }
     lc_mutex_unlock(&bucket->mutex);
     return is_free;
+}
+
+/* And back: one key that nobody else holds or waits for.
+ * Returns: false when it is not that; nothing has changed. */
+static inline bool
+release_lone_key(lc_table *table, lc_request *request)
+{
+    lc_link *link = &request->links[0];
+    lc_bucket *bucket = lock_bucket(table, link->key.hash);
+    lc_link **where = find_lone_link(bucket, link);
+    if (LC_LIKELY(where != NULL)) {
+        drop_lone_link(table, bucket, where, link);
+        atomic_store_explicit(&request->state, LC_ENDED, memory_order_release);
+    }
+    lc_mutex_unlock(&bucket->mutex);
+    return where != NULL;
 }
 
 /* Returns: LC_OK with everything held; LC_CONFLICT; or LC_QUEUED with nothing
@@ -143,9 +197,10 @@ acquire_keys(lc_table *table, lc_request *request, int64_t now)
     lc_status status = LC_OK;
     lc_array *array = lc_lock_buckets(table, request);
     for (uint32_t i = 0; i < request->n_links; i++) {
-        const lc_link *link = &request->links[i];
+        lc_link *link = &request->links[i];
         lc_link **where = lc_find(lc_bucket_of(array, link->key.hash), &link->key);
-        if (where == NULL) {
+        link->is_alone = where == NULL;
+        if (LC_LIKELY(link->is_alone)) {
             continue;
         }
         if (lc_blocked_by_holder(*where, link)
@@ -157,8 +212,17 @@ acquire_keys(lc_table *table, lc_request *request, int64_t now)
             status = LC_QUEUED;
         }
     }
-    if (status == LC_OK) {
-        lc_grant(table, array, request, now);
+    if (LC_LIKELY(status == LC_OK)) {
+        for (uint32_t i = 0; i < request->n_links; i++) {
+            lc_link *link = &request->links[i];
+            lc_bucket *bucket = lc_bucket_of(array, link->key.hash);
+            if (LC_LIKELY(link->is_alone)) {
+                hold_free_key(table, bucket, link);
+            } else {
+                lc_hold(table, bucket, lc_find(bucket, &link->key), link);
+            }
+        }
+        mark_granted(table, request, now);
     }
     lc_unlock_buckets(array, request);
     return status;
@@ -214,9 +278,8 @@ lc_acquire(lc_table *table, lc_request *request, lc_waiter *waiter, lc_rows *blo
 }
 
 static lc_status
-release_no_keys(lc_table *table, lc_request *request)
+release_no_keys(lc_request *request)
 {
-    (void)table;
     unsigned char held = LC_HELD;
     return atomic_compare_exchange_strong_explicit(&request->state, &held, LC_ENDED,
                                                    memory_order_acq_rel, memory_order_relaxed)
@@ -224,29 +287,52 @@ release_no_keys(lc_table *table, lc_request *request)
         : LC_NOT_HELD;
 }
 
-lc_status
-lc_release(lc_table *table, lc_request *request)
+/* Returns: LC_OK; LC_NOT_HELD; or LC_QUEUED with nothing changed when somebody waits:
+ * the slow path's. */
+static lc_status
+release_keys(lc_table *table, lc_request *request)
 {
-    if (LC_UNLIKELY(request->n_links == 0)) {
-        return release_no_keys(table, request);
-    }
     lc_status status = LC_OK;
     lc_array *array = lc_lock_buckets(table, request);
     if (LC_UNLIKELY(atomic_load_explicit(&request->state, memory_order_relaxed) != LC_HELD)) {
         status = LC_NOT_HELD;
-    } else {
-        for (uint32_t i = 0; i < request->n_links && status == LC_OK; i++) {
-            const lc_key *key = &request->links[i].key;
-            lc_link **where = lc_find(lc_bucket_of(array, key->hash), key);
-            if (LC_UNLIKELY((*where)->queue != NULL)) {
-                status = LC_QUEUED;
-            }
-        }
-        if (LC_LIKELY(status == LC_OK)) {
-            lc_withdraw(table, array, request);
+    }
+    for (uint32_t i = 0; i < request->n_links && status == LC_OK; i++) {
+        lc_link *link = &request->links[i];
+        lc_bucket *bucket = lc_bucket_of(array, link->key.hash);
+        link->is_alone = find_lone_link(bucket, link) != NULL;
+        if (!link->is_alone && (*lc_find(bucket, &link->key))->queue != NULL) {
+            status = LC_QUEUED;
         }
     }
+    for (uint32_t i = 0; i < request->n_links && status == LC_OK; i++) {
+        lc_link *link = &request->links[i];
+        lc_bucket *bucket = lc_bucket_of(array, link->key.hash);
+        if (LC_LIKELY(link->is_alone)) {
+            drop_lone_link(table, bucket, find_lone_link(bucket, link), link);
+        } else {
+            lc_unhold(table, bucket, lc_find(bucket, &link->key), link);
+        }
+    }
+    if (LC_LIKELY(status == LC_OK)) {
+        atomic_store_explicit(&request->state, LC_ENDED, memory_order_release);
+    }
     lc_unlock_buckets(array, request);
+    return status;
+}
+
+lc_status
+lc_release(lc_table *table, lc_request *request)
+{
+    if (LC_LIKELY(request->n_links == 1) && release_lone_key(table, request)) {
+        drop_table_reference(request);
+        lc_resize_if_due(table);
+        return LC_OK;
+    }
+    if (LC_UNLIKELY(request->n_links == 0)) {
+        return release_no_keys(request);
+    }
+    lc_status status = release_keys(table, request);
     if (LC_UNLIKELY(status == LC_QUEUED)) {
         LC_SYNC("release-slow");
         status = lc_release_slow(table, request);
@@ -352,34 +438,40 @@ lc_table_new(void)
     return table;
 }
 
-/* Ends whatever the table holds or has waiting, and empties it. Requires: that
- * nobody else can reach it, or every mutex.
- * Returns: what held, for lc_next_ended(), with the table's reference to each. */
+static void
+add_ended(lc_request **ended, lc_request *request)
+{
+    /* SAFETY: its links are nowhere now, so this one's chain is ours. */
+    request->links[0].chain = *ended == NULL ? NULL : &(*ended)->links[0];
+    *ended = request;
+}
+
+/* Ends whatever the table holds or has waiting. Requires: that nobody else can reach
+ * it, and no mutex held.
+ * Returns: the requests, for lc_next_ended(), with one reference to each. */
 static lc_request *
 empty_table(lc_table *table)
 {
     lc_request *ended = NULL;
+    lc_woken waited = {0};
+    lc_end_waits(table, LC_ENDED, &waited);
+    for (lc_request *request = waited.first; request != NULL;
+         request = request->waiter->next_woken) {
+        add_ended(&ended, request);
+    }
     lc_array *array = atomic_load_explicit(&table->array, memory_order_relaxed);
     for (size_t i = 0; i < (size_t)1 << array->bits; i++) {
         lc_bucket *bucket = &array->buckets[i];
         while (bucket->n > 0) {
             lc_link *head = bucket->heads[0];
             lc_request *request = lc_request_of(head);
-            atomic_store_explicit(&request->state, LC_ENDED, memory_order_relaxed);
-            if (head->place == LC_IN_QUEUE) {
-                lc_dequeue(table, bucket, &bucket->heads[0], head);
-                continue;
-            }
             lc_unhold(table, bucket, &bucket->heads[0], head);
+            atomic_store_explicit(&request->state, LC_ENDED, memory_order_relaxed);
             if (head->index == 0) {
-                /* SAFETY: the link is nowhere now, so its chain is ours. */
-                head->chain = ended == NULL ? NULL : &ended->links[0];
-                ended = request;
+                add_ended(&ended, request);
             }
         }
     }
-    memset(table->waiting, 0, sizeof(table->waiting));
-    table->n_waiting = table->n_named_waiting = 0;
     return ended;
 }
 
@@ -426,7 +518,6 @@ lc_after_fork_in_parent(lc_table *table)
 lc_request *
 lc_after_fork_in_child(lc_table *table)
 {
-    lc_request *ended = empty_table(table);
     lc_after_fork_in_parent(table);
-    return ended;
+    return empty_table(table);
 }

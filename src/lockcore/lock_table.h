@@ -85,7 +85,10 @@ struct lc_link {
     uint32_t index;         /* of this link in its request */
     uint8_t mode;           /* lc_mode */
     uint8_t place;          /* lc_place */
-    uint8_t had_queue;      /* scratch of one slow operation */
+    uint8_t is_alone : 1;   /* scratch of one operation: nobody else is at the key */
+    uint8_t had_queue : 1;  /* likewise, under the wait mutex */
+    uint8_t is_blocked : 1;
+    uint8_t is_open : 1;    /* in a queue, and something changed there */
 };
 
 /* A request, its links, and behind them the bytes of keys and owner: one
@@ -119,6 +122,7 @@ struct lc_waiter {
     lc_request *next;       /* waiting requests whose owners' hashes are alike */
     lc_request *prev;
     lc_request *next_woken;
+    lc_request *next_candidate;
     lc_request *next_look;
     lc_request *next_visit; /* while looking for a deadlock */
     lc_link *parent;        /* what waits for us there */
@@ -126,6 +130,7 @@ struct lc_waiter {
     uint64_t visit;
     uint64_t changed;       /* when it last began to wait for more, as arrivals */
     uint8_t must_look;      /* in the table's list of those */
+    uint8_t is_candidate;   /* in the table's list of those to try */
     uint8_t is_victim;      /* chosen to end a deadlock */
 };
 
@@ -196,9 +201,6 @@ lc_request_keep(lc_request *request)
     return request;
 }
 
-/* Gives one reference back. Returns: true when it was the last: the caller then
- * disposes of `payload` and calls lc_request_free(). */
-bool lc_request_drop(lc_request *request);
 void lc_request_free(lc_request *request);
 
 /* Returns: whether nobody else has a reference, so that it may be acquired again. */
@@ -206,6 +208,21 @@ static inline bool
 lc_request_is_ours(const lc_request *request)
 {
     return atomic_load_explicit(&request->references, memory_order_acquire) == 1;
+}
+
+/* Gives one reference back. Returns: true when it was the last: the caller then
+ * disposes of `payload` and calls lc_request_free(). */
+static inline bool
+lc_request_drop(lc_request *request)
+{
+    /* A request outside the table with one reference is ours alone: nobody can find
+     * it to take another. So the common case needs no read-modify-write. */
+    if (lc_request_is_ours(request)) {
+        return true;
+    }
+    /* Acquire and release: what each holder of a reference did to the request happens
+     * before the last one frees it. */
+    return atomic_fetch_sub_explicit(&request->references, 1, memory_order_acq_rel) == 1;
 }
 
 static inline lc_state
@@ -244,6 +261,10 @@ lc_status lc_break_deadlock(lc_table *table, lc_request *request, lc_rows *cycle
 /* Gives back every key and grants what can now run.
  * Returns: LC_OK or LC_NOT_HELD, which changed nothing. */
 lc_status lc_release(lc_table *table, lc_request *request);
+
+/* Releases every request that `rows` lists as holding, all of them before anybody who
+ * waits is granted. Reorders the rows. Returns: how many requests were held. */
+size_t lc_release_rows(lc_table *table, lc_rows *rows);
 
 /* ---- changing what is held ------------------------------------------------- */
 

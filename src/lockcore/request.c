@@ -12,7 +12,7 @@ compare_bytes(const void *a, uint32_t a_size, const void *b, uint32_t b_size)
 
 /* Orders keys by hash, so that links are in the order of their buckets; then by
  * everything else, so that equal keys are neighbours. */
-static int
+static inline int
 compare_keys(const lc_name *a, const lc_name *b)
 {
     if (a->hash != b->hash) {
@@ -29,7 +29,7 @@ compare_keys(const lc_name *a, const lc_name *b)
 }
 
 /* Among equal keys the exclusive one comes first, then the one named first. */
-static int
+static inline int
 compare_names(const void *left, const void *right)
 {
     const lc_name *a = left, *b = right;
@@ -51,6 +51,9 @@ sort_and_compact(lc_name *names, uint32_t n)
     }
     if (n <= 8) {
         for (uint32_t i = 1; i < n; i++) {
+            if (compare_names(&names[i - 1], &names[i]) < 0) {
+                continue;
+            }
             lc_name name = names[i];
             uint32_t j = i;
             for (; j > 0 && compare_names(&names[j - 1], &name) > 0; j--) {
@@ -127,7 +130,7 @@ set_up_link(lc_link *link, uint32_t index, uint8_t mode)
     link->index = index;
     link->mode = mode;
     link->place = LC_NOWHERE;
-    link->had_queue = false;
+    link->is_alone = link->had_queue = link->is_blocked = link->is_open = false;
 }
 
 lc_request *
@@ -209,19 +212,6 @@ lc_request_upgrade(const lc_request *request, void *payload)
         upgrade->links[i].mode = LC_EXCLUSIVE;
     }
     return upgrade;
-}
-
-bool
-lc_request_drop(lc_request *request)
-{
-    /* A request outside the table with one reference is ours alone: nobody can
-     * find it to take another. So the common case needs no read-modify-write. */
-    if (lc_request_is_ours(request)) {
-        return true;
-    }
-    /* Acquire and release: what each holder of a reference did to the request
-     * happens before the last one frees it. */
-    return atomic_fetch_sub_explicit(&request->references, 1, memory_order_acq_rel) == 1;
 }
 
 void

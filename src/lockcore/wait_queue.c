@@ -53,8 +53,9 @@ lc_next_waiting(lc_table *table, const lc_request *owner, lc_request *after)
 }
 
 void
-lc_add_woken(lc_woken *woken, lc_request *request)
+lc_add_woken(lc_table *table, lc_woken *woken, lc_request *request)
 {
+    table->statistics.wakes++;
     /* Relaxed: we have one already, the table's or its owner's. */
     atomic_fetch_add_explicit(&request->references, 1, memory_order_relaxed);
     request->waiter->next_woken = NULL;
@@ -106,36 +107,125 @@ must_look(lc_table *table, lc_request *request)
 
 /* ---- granting -------------------------------------------------------------- */
 
-/* Grants the waiting request if nothing blocks it; else queues it wherever it is
- * blocked and not yet queued. A place once taken is kept.
- * Returns: whether it was granted. */
-static bool
-try_grant(lc_table *table, lc_request *request, lc_woken *woken)
+/* Notes that something has changed for the better at a place in a queue. Its request
+ * will be tried, in order of arrival. */
+static void
+open_place(lc_table *table, lc_link *link)
 {
-    lc_array *array = lc_lock_buckets(table, request);
-    uint64_t arrival = request->waiter->arrival;
-    bool is_blocked = false;
+    lc_request *request = lc_request_of(link);
+    link->is_open = true;
+    if (request->waiter->is_candidate) {
+        return;
+    }
+    request->waiter->is_candidate = true;
+    lc_request *last = table->last_candidate;
+    if (last == NULL || last->waiter->arrival < request->waiter->arrival) {
+        request->waiter->next_candidate = NULL;
+        table->last_candidate = request;
+        if (last == NULL) {
+            table->candidates = request;
+        } else {
+            last->waiter->next_candidate = request;
+        }
+        return;
+    }
+    lc_request **where = &table->candidates;
+    while ((*where)->waiter->arrival < request->waiter->arrival) {
+        where = &(*where)->waiter->next_candidate;
+    }
+    request->waiter->next_candidate = *where;
+    *where = request;
+}
+
+void
+lc_open_siblings(lc_table *table, const lc_request *granted)
+{
+    if (granted->owner == NULL || table->n_named_waiting == 0) {
+        return;
+    }
+    lc_request *request = NULL;
+    while ((request = lc_next_waiting(table, granted, request)) != NULL) {
+        must_look(table, request);
+        for (uint32_t i = 0, j = 0; i < request->n_links && j < granted->n_links;) {
+            lc_link *link = &request->links[i];
+            const lc_link *gained = &granted->links[j];
+            if (link->key.hash < gained->key.hash) {
+                i++;
+            } else if (link->key.hash > gained->key.hash) {
+                j++;
+            } else {
+                if (link->place == LC_IN_QUEUE) {
+                    open_place(table, link);
+                }
+                i++;
+            }
+        }
+    }
+}
+
+static bool
+is_blocked(lc_link **where, const lc_link *link, uint64_t arrival)
+{
+    return where != NULL
+        && (lc_blocked_by_holder(*where, link)
+            || lc_blocked_by_waiter(*where, link, arrival) != NULL);
+}
+
+/* Marks where the waiting request is blocked, in had_queue.
+ * Returns: whether it is worth more: some open place is not blocked any more. */
+static bool
+look_at_places(lc_array *array, lc_request *request, bool *is_blocked_anywhere)
+{
+    bool is_opened = false;
     for (uint32_t i = 0; i < request->n_links; i++) {
         lc_link *link = &request->links[i];
         lc_link **where = lc_find(lc_bucket_of(array, link->key.hash), &link->key);
-        if (where == NULL
-            || !(lc_blocked_by_holder(*where, link)
-                 || lc_blocked_by_waiter(*where, link, arrival) != NULL)) {
-            continue;
-        }
-        is_blocked = true;
-        if (link->place == LC_NOWHERE) {
-            lc_enqueue(where, link);
+        link->is_blocked = is_blocked(where, link, request->waiter->arrival);
+        *is_blocked_anywhere |= link->is_blocked;
+        is_opened |= link->is_open && !link->is_blocked;
+        link->is_open = false;
+    }
+    return is_opened;
+}
+
+/* Grants the waiting request if nothing blocks it; else queues it wherever it is
+ * blocked and not yet queued. A place once taken is kept. */
+static void
+try_candidate(lc_table *table, lc_request *request, lc_woken *woken)
+{
+    lc_array *array = lc_lock_buckets(table, request);
+    bool is_blocked_anywhere = false;
+    bool is_opened = look_at_places(array, request, &is_blocked_anywhere);
+    if (!is_blocked_anywhere) {
+        leave_queues(table, array, request);
+        lc_grant(table, array, request, lc_now());
+        lc_add_woken(table, woken, request);
+    }
+    for (uint32_t i = 0; is_opened && is_blocked_anywhere && i < request->n_links; i++) {
+        lc_link *link = &request->links[i];
+        if (link->is_blocked && link->place == LC_NOWHERE) {
+            lc_enqueue(lc_find(lc_bucket_of(array, link->key.hash), &link->key), link);
             must_look(table, request);
         }
     }
-    if (!is_blocked) {
-        leave_queues(table, array, request);
-        lc_grant(table, array, request, lc_now());
-        lc_add_woken(woken, request);
-    }
     lc_unlock_buckets(array, request);
-    return !is_blocked;
+    if (!is_blocked_anywhere) {
+        lc_open_siblings(table, request);
+    }
+}
+
+void
+lc_settle(lc_table *table, lc_woken *woken)
+{
+    lc_request *request;
+    while ((request = table->candidates) != NULL) {
+        table->candidates = request->waiter->next_candidate;
+        if (table->candidates == NULL) {
+            table->last_candidate = NULL;
+        }
+        request->waiter->is_candidate = false;
+        try_candidate(table, request, woken);
+    }
 }
 
 /* The waiters already passed in one walk along a queue, by what they block. */
@@ -183,55 +273,36 @@ lc_find_queued(lc_table *table, const lc_key *key)
     return head;
 }
 
-/* Tries the waiters of one key in order of arrival. */
+/* Opens the places at the key whose requests are not blocked there any more. */
 static void
-reconsider_key(lc_table *table, const lc_key *key, lc_woken *woken)
+open_key(lc_table *table, const lc_key *key)
 {
-    lc_link *head = lc_find_queued(table, key);
+    const lc_link *head = lc_find_queued(table, key);
     if (head == NULL) {
         return;
     }
     lc_passed passed = {0};
     lc_link *link = head->queue;
-    for (lc_link *last = link->prev, *next; link != NULL; link = next) {
-        next = link == last ? NULL : link->next;
-        bool is_granted = !blocked_by_passed(&passed, head, link)
-            && !lc_blocked_by_holder(head, link) && try_grant(table, lc_request_of(link), woken);
-        if (is_granted) {
-            head = next == NULL ? NULL : lc_find_queued(table, key);
-        } else {
-            pass(&passed, link);
-            /* Everybody behind is blocked by this one, but for owners who hold the
-             * key, or wait for it twice: only named ones can. */
-            if (passed.exclusive != NULL && table->n_named_waiting == 0) {
-                return;
-            }
+    do {
+        if (!blocked_by_passed(&passed, head, link) && !lc_blocked_by_holder(head, link)) {
+            open_place(table, link);
         }
-    }
+        pass(&passed, link);
+        /* Everybody behind an exclusive waiter is blocked by it, but for owners who
+         * hold the key, or wait for it twice: only named ones can. */
+        if (passed.exclusive != NULL && table->n_named_waiting == 0) {
+            return;
+        }
+        link = link->next;
+    } while (link != head->queue);
 }
 
 void
-lc_reconsider_owner(lc_table *table, const lc_request *owner, lc_woken *woken)
-{
-    if (owner->owner == NULL || table->n_named_waiting == 0) {
-        return;
-    }
-    lc_request *request = lc_next_waiting(table, owner, NULL);
-    while (request != NULL) {
-        lc_request *next = lc_next_waiting(table, owner, request);
-        if (!try_grant(table, request, woken)) {
-            must_look(table, request);
-        }
-        request = next;
-    }
-}
-
-void
-lc_reconsider(lc_table *table, lc_request *request, lc_woken *woken)
+lc_open_keys(lc_table *table, const lc_request *request)
 {
     for (uint32_t i = 0; i < request->n_links; i++) {
         if (request->links[i].had_queue) {
-            reconsider_key(table, &request->links[i].key, woken);
+            open_key(table, &request->links[i].key);
         }
     }
 }
@@ -239,11 +310,7 @@ lc_reconsider(lc_table *table, lc_request *request, lc_woken *woken)
 void
 lc_finish(lc_table *table, lc_woken *woken)
 {
-    for (lc_request *request = woken->first; request != NULL;
-         request = request->waiter->next_woken) {
-        lc_reconsider_owner(table, request, woken);
-        table->statistics.wakes++;
-    }
+    lc_settle(table, woken);
     lc_wake_deadlocked(table, woken);
     lc_request *request = woken->first;
     lc_mutex_unlock(&table->wait_mutex);
@@ -257,24 +324,16 @@ lc_finish(lc_table *table, lc_woken *woken)
 
 /* ---- the slow paths -------------------------------------------------------- */
 
-/* Returns: whether the newcomer may have all its keys. Without `mark` only looks;
- * with it, queues the request wherever it is blocked. */
+/* Marks where the newcomer is blocked. Returns: whether it is blocked nowhere. */
 static bool
-is_free(lc_array *array, lc_request *request, bool mark)
+is_free(lc_array *array, lc_request *request)
 {
     bool is_free = true;
     for (uint32_t i = 0; i < request->n_links; i++) {
         lc_link *link = &request->links[i];
         lc_link **where = lc_find(lc_bucket_of(array, link->key.hash), &link->key);
-        if (where == NULL
-            || !(lc_blocked_by_holder(*where, link)
-                 || lc_blocked_by_waiter(*where, link, UINT64_MAX) != NULL)) {
-            continue;
-        }
-        is_free = false;
-        if (mark) {
-            lc_enqueue(where, link);
-        }
+        link->is_blocked = is_blocked(where, link, UINT64_MAX);
+        is_free &= !link->is_blocked;
     }
     return is_free;
 }
@@ -284,27 +343,32 @@ start_waiting(lc_table *table, lc_array *array, lc_request *request, lc_waiter *
 {
     request->waiter = waiter;
     waiter->arrival = waiter->changed = ++table->arrivals;
-    waiter->must_look = waiter->is_victim = false;
+    waiter->must_look = waiter->is_victim = waiter->is_candidate = false;
     waiter->visit = 0;
     request->since = lc_now();
     atomic_store_explicit(&request->references, 2, memory_order_relaxed);
     atomic_store_explicit(&request->state, LC_WAITING, memory_order_release);
-    is_free(array, request, true);
+    for (uint32_t i = 0; i < request->n_links; i++) {
+        lc_link *link = &request->links[i];
+        link->is_open = false;
+        if (link->is_blocked) {
+            lc_enqueue(lc_find(lc_bucket_of(array, link->key.hash), &link->key), link);
+        }
+    }
     add_waiting(table, request);
     table->statistics.waits++;
     return LC_QUEUED;
 }
 
 static lc_status
-acquire_or_wait(lc_table *table, lc_request *request, lc_waiter *waiter, lc_rows *blockers,
-                lc_woken *woken)
+acquire_or_wait(lc_table *table, lc_request *request, lc_waiter *waiter, lc_rows *blockers)
 {
     if (lc_table_is_closed(table)) {
         return LC_CLOSED;
     }
     lc_status status = LC_CONFLICT;
     lc_array *array = lc_lock_buckets(table, request);
-    if (is_free(array, request, false)) {
+    if (is_free(array, request)) {
         atomic_store_explicit(&request->references, 2, memory_order_relaxed);
         lc_grant(table, array, request, lc_now_coarse());
         status = LC_OK;
@@ -315,7 +379,7 @@ acquire_or_wait(lc_table *table, lc_request *request, lc_waiter *waiter, lc_rows
     }
     lc_unlock_buckets(array, request);
     if (status == LC_OK) {
-        lc_reconsider_owner(table, request, woken);
+        lc_open_siblings(table, request);
     }
     return status;
 }
@@ -327,7 +391,7 @@ lc_acquire_slow(lc_table *table, lc_request *request, lc_waiter *waiter, lc_rows
         lc_woken woken = {0};
         lc_mutex_lock(&table->wait_mutex);
         LC_SYNC("acquire-slow");
-        lc_status status = acquire_or_wait(table, request, waiter, blockers, &woken);
+        lc_status status = acquire_or_wait(table, request, waiter, blockers);
         lc_finish(table, &woken);
         if (status != LC_NO_MEMORY || lc_rows_make_room(blockers) != LC_OK) {
             return status;
@@ -335,26 +399,60 @@ lc_acquire_slow(lc_table *table, lc_request *request, lc_waiter *waiter, lc_rows
     }
 }
 
-lc_status
-lc_release_slow(lc_table *table, lc_request *request)
+/* Returns: whether it was held. */
+static bool
+withdraw_if_held(lc_table *table, lc_request *request)
 {
-    lc_woken woken = {0};
-    lc_mutex_lock(&table->wait_mutex);
     lc_array *array = lc_lock_buckets(table, request);
     bool is_held = atomic_load_explicit(&request->state, memory_order_relaxed) == LC_HELD;
     if (is_held) {
         lc_withdraw(table, array, request);
     }
     lc_unlock_buckets(array, request);
-    if (is_held) {
-        lc_reconsider(table, request, &woken);
+    return is_held;
+}
+
+lc_status
+lc_release_slow(lc_table *table, lc_request *request)
+{
+    lc_woken woken = {0};
+    lc_mutex_lock(&table->wait_mutex);
+    bool was_held = withdraw_if_held(table, request);
+    if (was_held) {
+        lc_open_keys(table, request);
     }
     lc_finish(table, &woken);
-    return is_held ? LC_OK : LC_NOT_HELD;
+    return was_held ? LC_OK : LC_NOT_HELD;
+}
+
+size_t
+lc_release_rows(lc_table *table, lc_rows *rows)
+{
+    size_t n = 0;
+    lc_woken woken = {0};
+    lc_mutex_lock(&table->wait_mutex);
+    for (size_t i = 0; i < rows->n; i++) {
+        lc_request *request = rows->rows[i].request;
+        if (!rows->rows[i].is_waiter && withdraw_if_held(table, request)) {
+            lc_row row = rows->rows[n];
+            rows->rows[n++] = rows->rows[i];
+            rows->rows[i] = row;
+            /* The table's reference; the row has one. */
+            atomic_fetch_sub_explicit(&request->references, 1, memory_order_acq_rel);
+        }
+    }
+    /* Only now: who waits is tried in order of arrival, whichever grant was in the
+     * way. */
+    for (size_t i = 0; i < n; i++) {
+        lc_open_keys(table, rows->rows[i].request);
+    }
+    lc_finish(table, &woken);
+    lc_resize_if_due(table);
+    return n;
 }
 
 void
-lc_stop_waiting(lc_table *table, lc_request *request, lc_state state, lc_woken *woken)
+lc_stop_waiting(lc_table *table, lc_request *request, lc_state state)
 {
     lc_array *array = lc_lock_buckets(table, request);
     leave_queues(table, array, request);
@@ -362,9 +460,7 @@ lc_stop_waiting(lc_table *table, lc_request *request, lc_state state, lc_woken *
     lc_unlock_buckets(array, request);
     /* The table's reference; whoever waits has its own. */
     atomic_fetch_sub_explicit(&request->references, 1, memory_order_acq_rel);
-    if (woken != NULL) {
-        lc_reconsider(table, request, woken);
-    }
+    lc_open_keys(table, request);
 }
 
 /* Lists who blocks the request, opening the wait mutex to make room if need be.
@@ -402,7 +498,7 @@ lc_cancel(lc_table *table, lc_request *request, bool timed_out, lc_rows *blocker
     }
     unsigned char state = atomic_load_explicit(&request->state, memory_order_relaxed);
     if (state == LC_WAITING) {
-        lc_stop_waiting(table, request, LC_ENDED, &woken);
+        lc_stop_waiting(table, request, LC_ENDED);
         table->statistics.timeouts += timed_out;
     }
     lc_finish(table, &woken);
@@ -413,16 +509,26 @@ lc_cancel(lc_table *table, lc_request *request, bool timed_out, lc_rows *blocker
 }
 
 void
+lc_end_waits(lc_table *table, lc_state state, lc_woken *woken)
+{
+    for (unsigned i = 0; i < LC_OWNER_LISTS; i++) {
+        for (lc_request *request; (request = table->waiting[i]) != NULL;) {
+            lc_array *array = lc_lock_buckets(table, request);
+            leave_queues(table, array, request);
+            atomic_store_explicit(&request->state, state, memory_order_release);
+            lc_unlock_buckets(array, request);
+            lc_add_woken(table, woken, request);
+            atomic_fetch_sub_explicit(&request->references, 1, memory_order_acq_rel);
+        }
+    }
+}
+
+void
 lc_table_close(lc_table *table)
 {
     lc_woken woken = {0};
     lc_mutex_lock(&table->wait_mutex);
     atomic_store_explicit(&table->closed, true, memory_order_release);
-    for (unsigned i = 0; i < LC_OWNER_LISTS; i++) {
-        for (lc_request *request; (request = table->waiting[i]) != NULL;) {
-            lc_stop_waiting(table, request, LC_SHUT_OUT, NULL);
-                lc_add_woken(&woken, request);
-        }
-    }
+    lc_end_waits(table, LC_SHUT_OUT, &woken);
     lc_finish(table, &woken);
 }

@@ -7,8 +7,8 @@ import weakref
 
 import pytest
 
-from lockcore._errors import LockConflictError
-from lockcore._messages import Message
+from lockcore import LockConflictError
+from lockcore import Message
 
 
 class Watched(Message):

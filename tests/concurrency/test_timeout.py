@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from lockcore._errors import LockTimeoutError
+from lockcore import LockTimeoutError
 from support import eventually, until_queued
 
 

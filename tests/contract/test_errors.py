@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lockcore._errors import LockConflictError, ManagerClosedError
-from lockcore._messages import Message, MessageCatalog
-from lockcore._types import Holder, Mode, Request, Waiter
+from lockcore import LockConflictError, ManagerClosedError
+from lockcore import Message, MessageCatalog
+from lockcore import Holder, Mode, Request, Waiter
 from support import pickled
 
 

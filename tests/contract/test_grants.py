@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from lockcore._errors import NotHeldError
+from lockcore import NotHeldError
 
 
 def test_grant_says_what_it_holds(manager):

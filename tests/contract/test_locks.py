@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from lockcore._errors import ManagerClosedError, NotHeldError
+from lockcore import ManagerClosedError, NotHeldError
 from support import eventually, modes_of, until_queued
 
 BAD_ARGUMENTS = [

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 
 from lockcore import LockManager, Message
-from lockcore._errors import LockConflictError, LockError
-from lockcore._types import Holder, Mode, Waiter
+from lockcore import LockConflictError, LockError
+from lockcore import Holder, Mode, Waiter
 from model import ModelManager
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from lockcore._errors import LockConflictError, LockTimeoutError, NotHeldError
+from lockcore import LockConflictError, LockTimeoutError, NotHeldError
 from support import until_queued
 
 TEMPLATE = ("TEMPLATE", "t")

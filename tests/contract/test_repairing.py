@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lockcore._errors import ManagerClosedError, NotHeldError
+from lockcore import ManagerClosedError, NotHeldError
 from support import owners_of
 
 ENDINGS = {
@@ -110,9 +110,9 @@ def test_release_all_leaves_the_owners_waiters(manager):
     assert waiter._state == "waiting"
 
 
-def test_release_all_ends_empty_grants_of_nobody(manager):
-    manager.acquire(exclusive=["a"], owner="me")
-    assert manager.release_all("you") == 0
+def test_grant_of_no_keys_is_ended_by_its_own_release_only(manager):
+    grant = manager.acquire(owner="me")
+    assert (manager.release_all("me"), manager.clear(), grant.is_held) == (0, 0, True)
 
 
 def test_force_release_ends_every_holder(manager):

@@ -8,8 +8,8 @@ import uuid
 
 import pytest
 
-from lockcore._errors import LockConflictError
-from lockcore._messages import Message
+from lockcore import LockConflictError
+from lockcore import Message
 
 KEYS = ["a", ("VM", "1"), 7]
 
@@ -28,7 +28,7 @@ KEYS = ["a", ("VM", "1"), 7]
         lambda keys: (key for key in keys),
         lambda keys: types.MappingProxyType(dict.fromkeys(keys)),
         lambda keys: collections.ChainMap(dict.fromkeys(keys)),
-        lambda keys: collections.UserList(keys),
+        collections.UserList,
     ],
 )
 def test_keys_come_in_any_container(manager, mode, container):

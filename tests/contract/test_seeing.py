@@ -7,8 +7,8 @@ import uuid
 
 import pytest
 
-from lockcore._errors import LockConflictError, LockTimeoutError
-from lockcore._types import Holder, Mode, Statistics, Waiter
+from lockcore import LockConflictError, LockTimeoutError
+from lockcore import Holder, Mode, Statistics, Waiter
 from support import eventually, owners_of
 
 

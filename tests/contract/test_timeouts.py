@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from lockcore._errors import LockConflictError, LockTimeoutError
+from lockcore import LockConflictError, LockTimeoutError
 from support import owners_of, until_queued
 
 SHORT = 0.01

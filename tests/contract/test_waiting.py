@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lockcore._errors import ManagerClosedError
+from lockcore import ManagerClosedError
 from support import modes_of, owners_of, until_queued
 
 

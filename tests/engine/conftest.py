@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
+from engine_commands import calls, script  # noqa: F401 - fixtures
 from engine_support import ManualTasks
+
 from lockcore import LockManager
 from lockcore.engine import Engine, ProcessTasks, TaskState
 from support import eventually

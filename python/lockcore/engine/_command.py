@@ -50,6 +50,7 @@ class Command:
     An instance is executed once; one that was refused may be run again.
     """
 
+    __dataclass_transform__: ClassVar[dict[str, Any]]  # set by the decorator
     _locks: ClassVar[Declaration] = Declaration()
     _run: Run | None = None
 

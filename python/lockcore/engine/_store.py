@@ -113,8 +113,8 @@ def open_store(path: str) -> Store:
             is not a store, or it cannot be opened.
     """
     with contextlib.ExitStack() as opened:
-        guard = opened.enter_context(contextlib.closing(_lock_file(path))) if path else None
         try:
+            guard = opened.enter_context(contextlib.closing(_lock_file(path))) if path else None
             connection = opened.enter_context(contextlib.closing(_connect(path)))
             _prepare(connection, path)
         except sqlite3.Error as error:
@@ -291,15 +291,18 @@ def _lock_file(path: str) -> sqlite3.Connection:
     if Path(path).exists() and not os.access(path, os.R_OK | os.W_OK):
         raise StoreError(f"cannot open store {path!r}: no permission to read and write it")
     guard = sqlite3.connect(
-        os.path.realpath(path) + ".lock", isolation_level=None, check_same_thread=False, timeout=0.0
+        os.path.realpath(path) + ".lock",
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=0.0,
     )
     try:
         guard.execute("BEGIN EXCLUSIVE")
     except sqlite3.Error as error:
         guard.close()
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+        if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
             raise StoreError(f"store {path!r} is in use by another engine") from None
-        raise StoreError(f"cannot lock store {path!r}: {error}") from error
+        raise
     return guard
 
 

@@ -1,0 +1,217 @@
+# Grants, and what changes them.
+
+
+cdef inline Grant new_grant(Table manager, lc_request *request):
+    cdef Grant grant = Grant.__new__(Grant)
+    grant.request = request
+    grant.manager = manager
+    return grant
+
+
+@cython.final
+@cython.freelist(64)
+@cython.no_gc
+cdef class Grant:
+    """The fact that a request holds its keys.
+
+    Dropping the last reference does not release: the locks stay, visible and releasable by
+    their owner. Any thread may call any method.
+    """
+
+    cdef lc_request *request
+    cdef Table manager
+
+    def __init__(self):
+        raise TypeError("grants come from LockManager.acquire()")
+
+    def __dealloc__(self):
+        if self.request != NULL:
+            drop(self.request)
+
+    def release(self):
+        """Gives back all keys, and lets those run who waited for them. Never blocks.
+
+        Raises:
+            NotHeldError: it was released before, here or by somebody else. Nothing changed.
+        """
+        if release(self.manager.table, self.request) != LC_OK:
+            self.manager._fail(NOT_HELD, self, [], None)
+
+    def downgrade(self):
+        """Makes every exclusive key shared, and lets those run who can now. Never blocks.
+
+        Raises:
+            NotHeldError: the grant has ended. Nothing changed.
+        """
+        cdef lc_status status = lc_downgrade(self.manager.table, self.request)
+        hand_off()
+        if status != LC_OK:
+            self.manager._fail(status, self, [], None)
+
+    def upgrade(self, timeout=None):
+        """Makes every shared key exclusive, waiting for other holders to go.
+
+        All keys change together. It does not wait behind waiters for keys it holds. While it
+        waits, and if it fails, it keeps what it has. The token is a new one.
+
+        Args:
+            timeout: seconds to wait; None for ever, 0 not at all.
+
+        Raises:
+            LockConflictError, LockTimeoutError, ManagerClosedError: as for acquire().
+            DeadlockError: waiting could never end, as when two upgrade the same key.
+            NotHeldError: the grant has ended.
+        """
+        cdef Table manager = self.manager
+        cdef double seconds = seconds_of(timeout)
+        cdef Grant upgrade
+        if self.request.n_links == 0 and lc_request_state(self.request) == LC_HELD:
+            return
+        check(manager, self, begin_upgrade(manager.table, self.request), [])
+        upgrade = None
+        try:
+            upgrade = new_upgrade(manager, self.request)
+            if upgrade.request.n_links > 0:
+                acquire_or_fail(manager, upgrade, seconds, timeout)
+        except BaseException:
+            lc_end_upgrade(manager.table, self.request, NULL)
+            raise
+        if upgrade.request.n_links == 0:
+            lc_end_upgrade(manager.table, self.request, NULL)
+        elif lc_end_upgrade(manager.table, self.request, upgrade.request) != LC_OK:
+            release(manager.table, upgrade.request)
+            manager._fail(NOT_HELD, self, [], None)
+
+    def transfer(self, owner):
+        """Gives the grant to another owner, in one step. Never blocks.
+
+        Args:
+            owner: the new owner; None for one of its own.
+
+        Raises:
+            LockConflictError: the old owner holds one of the keys by another grant, too, in a
+                conflicting mode.
+            NotHeldError: the grant has ended.
+            RuntimeError: an upgrade of it is under way.
+        """
+        cdef lc_name name
+        cdef unsigned char scratch[SCRATCH]
+        cdef PyObject *kept = NULL
+        cdef lc_rows rows = lc_rows(NULL, 0, 0)
+        cdef lc_status status
+        try:
+            if owner is not None:
+                name_id(owner, &name, scratch, &kept, "an owner")
+                if name.id_kind == LC_BYTES:
+                    raise TypeError("an owner must be str, int or uuid.UUID, not bytes")
+            status = lc_transfer(
+                self.manager.table, self.request, NULL if owner is None else &name, &rows
+            )
+            hand_off()
+            if status == LC_BUSY:
+                raise RuntimeError("cannot transfer a grant while it is being upgraded")
+            if status != LC_OK:
+                check(self.manager, self, status, take_rows(&rows))
+        finally:
+            lc_rows_clear(&rows, dispose)
+            Py_XDECREF(kept)
+
+    @property
+    def owner(self):
+        """The owner, or None if the grant is its own."""
+        return object_of(self.request.owner)
+
+    @property
+    def token(self):
+        """A number that grows with every grant of the manager."""
+        return self.request.token
+
+    @property
+    def exclusive(self):
+        """The frozenset of keys it holds (or held) exclusive."""
+        return keys_of(self.request, LC_EXCLUSIVE)
+
+    @property
+    def shared(self):
+        """The frozenset of keys it holds (or held) shared."""
+        return keys_of(self.request, LC_SHARED)
+
+    @property
+    def is_held(self):
+        """Whether it holds its keys: it was not released, by anybody."""
+        return lc_request_state(self.request) == LC_HELD
+
+    @property
+    def _message(self):
+        return message_of(self.request, -1)
+
+    @property
+    def _state(self):
+        return STATES[lc_request_state(self.request)]
+
+    def _cancel(self):
+        """Ends a wait. Returns False when it had been granted already, and stays so."""
+        return lc_cancel(self.manager.table, self.request, False, NULL) != LC_OK
+
+    def _time_out(self):
+        """Ends a wait that was too long. Returns the blockers' rows, or None if it was granted."""
+        cdef lc_rows rows = lc_rows(NULL, 0, 0)
+        cdef lc_status status
+        try:
+            status = lc_cancel(self.manager.table, self.request, True, &rows)
+            return None if status == LC_OK else take_rows(&rows)
+        finally:
+            lc_rows_clear(&rows, dispose)
+
+    def _break_deadlock(self):
+        """Ends a wait that can never end. Returns the cycle's rows, or None if it can."""
+        cdef lc_rows rows = lc_rows(NULL, 0, 0)
+        cdef lc_status status
+        try:
+            status = lc_break_deadlock(self.manager.table, self.request, &rows)
+            return take_rows(&rows) if status == LC_DEADLOCK else None
+        finally:
+            lc_rows_clear(&rows, dispose)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        release(self.manager.table, self.request)
+
+    def __repr__(self):
+        return (
+            f"<lockcore.Grant {self.token} {'held' if self.is_held else 'ended'} "
+            f"exclusive={sorted(self.exclusive, key=repr)} "
+            f"shared={sorted(self.shared, key=repr)} owner={self.owner!r}>"
+        )
+
+
+cdef int check(Table manager, Grant grant, lc_status status, list rows) except -1:
+    if status == LC_NO_MEMORY:
+        raise MemoryError
+    if status != LC_OK:
+        manager._fail(<int> status, grant, rows, None)
+    return 0
+
+
+cdef lc_status begin_upgrade(lc_table *table, lc_request *request) noexcept:
+    return LC_NOT_HELD if request.n_links == 0 else lc_begin_upgrade(table, request)
+
+
+cdef Grant new_upgrade(Table manager, lc_request *of):
+    cdef lc_request *request
+    cdef uint32_t i
+    message = <object> of.payload if of.payload != NULL else None
+    if type(message) is tuple:
+        shared = [
+            message_of(of, i) for i in range(of.n_links) if of.links[i].mode == LC_SHARED
+        ]
+        message = (message_of(of, -1), *shared)
+    request = lc_request_upgrade(of, NULL)
+    if request == NULL:
+        raise MemoryError
+    if message is not None:
+        Py_INCREF(message)
+        request.payload = <void *> message
+    return new_grant(manager, request)

@@ -1,0 +1,230 @@
+# Arguments of requests: checked, named, and built into the core's requests.
+
+cdef extern from "Python.h":
+    Py_ssize_t PyList_GET_SIZE(object)
+    PyObject *PyList_GET_ITEM(object, Py_ssize_t)
+
+cdef enum:
+    FEW = 8
+
+
+cdef struct names_t:
+    lc_name *names
+    unsigned char *scratch
+    uint32_t n
+    PyObject *kept
+    lc_name few_names[FEW]
+    unsigned char few_scratch[FEW * SCRATCH]
+
+
+cdef inline void begin_names(names_t *names) noexcept:
+    names.names = names.few_names
+    names.scratch = names.few_scratch
+    names.n = 0
+    names.kept = NULL
+
+
+cdef int make_room(names_t *names, Py_ssize_t n) except -1:
+    if n <= FEW:
+        return 0
+    if n > 0x7FFFFFFF:
+        raise ValueError(f"too many keys: {n}")
+    names.names = <lc_name *> malloc(n * sizeof(lc_name))
+    names.scratch = <unsigned char *> malloc(n * SCRATCH)
+    if names.names == NULL or names.scratch == NULL:
+        raise MemoryError
+    return 0
+
+
+cdef inline void end_names(names_t *names) noexcept:
+    if names.names != names.few_names:
+        free(names.names)
+    if names.scratch != names.few_scratch:
+        free(names.scratch)
+    Py_XDECREF(names.kept)
+
+
+cdef inline int add_name(names_t *names, object key, uint8_t mode) except -1:
+    cdef lc_name *name = &names.names[names.n]
+    name_key(key, name, names.scratch + names.n * SCRATCH, &names.kept)
+    name.mode = mode
+    name.position = names.n
+    names.n += 1
+    return 0
+
+
+cdef object collect(object keys, str what):
+    """Returns the keys as a list, or a dict of keys to messages."""
+    if isinstance(keys, (str, bytes, bytearray, memoryview)):
+        raise TypeError(
+            f"{what} must be a collection of keys, not {type(keys).__name__}; "
+            f"write {what}=[key] for one key"
+        )
+    if isinstance(keys, tuple):
+        if tuple.__len__(keys) == 0:
+            return []
+        raise TypeError(
+            f"{what} must not be a tuple, which could be one key (group, id) or several; "
+            f"write {what}=[key] or {what}=[key, key]"
+        )
+    if isinstance(keys, Mapping):
+        return dict(keys)
+    try:
+        return list(keys)
+    except TypeError as error:
+        if hasattr(type(keys), "__iter__"):
+            raise
+        raise TypeError(
+            f"{what} must be a collection of keys, not {type(keys).__name__}"
+        ) from error
+
+
+cdef inline object collected(object keys, str what):
+    # Two threads may share a list where there is no GIL: work on a copy of our own.
+    if LC_HAS_GIL and (type(keys) is list or type(keys) is dict):
+        return keys
+    return collect(keys, what)
+
+
+cdef int add_names(names_t *names, object keys, uint8_t mode) except -1:
+    if type(keys) is list:
+        for key in <list> keys:
+            add_name(names, key, mode)
+    else:
+        for key in <dict> keys:
+            add_name(names, key, mode)
+    return 0
+
+
+cdef int check_message(Table table, object message) except -1:
+    if message is not None and type(message) is not str:
+        table._check_message(message)
+    return 0
+
+
+cdef object messages_by_position(Table table, object exclusive, object shared, object message):
+    """Returns a list of messages in the order of the names, or None if all have `message`."""
+    if type(exclusive) is not dict and type(shared) is not dict:
+        return None
+    messages = []
+    for keys in (exclusive, shared):
+        if type(keys) is dict:
+            for each in (<dict> keys).values():
+                check_message(table, each)
+                messages.append(message if each is None else each)
+        else:
+            messages.extend([message] * len(keys))
+    return messages
+
+
+cdef object in_order_of_links(object message, list messages, names_t *names):
+    cdef uint32_t i
+    in_order = [messages[names.names[i].position] for i in range(names.n)]
+    return (message, *in_order)
+
+
+cdef lc_request *build_one(object key, object message) except NULL:
+    """The common shape, one exclusive key and no owner, without what the others need."""
+    cdef lc_name name
+    cdef unsigned char scratch[SCRATCH]
+    cdef PyObject *kept = NULL
+    cdef uint32_t n = 1
+    name_key(key, &name, scratch, &kept)
+    name.mode = LC_EXCLUSIVE
+    cdef lc_request *request = lc_request_new(&name, &n, NULL, NULL)
+    Py_XDECREF(kept)
+    if request == NULL:
+        raise MemoryError
+    if message is not None:
+        Py_INCREF(message)
+        request.payload = <void *> message
+    return request
+
+
+cdef inline lc_request *build(Table table, object exclusive, object shared, object owner,
+                              object message) except NULL:
+    """Returns a new request.
+
+    Its payload is NULL, the message of all keys, or a tuple of that and one for each link.
+    """
+    check_message(table, message)
+    if LC_HAS_GIL and shared is NO_KEYS and owner is None and type(exclusive) is list:
+        if PyList_GET_SIZE(exclusive) == 1:
+            return build_one(<object> PyList_GET_ITEM(exclusive, 0), message)
+    return build_any(table, exclusive, shared, owner, message)
+
+
+cdef lc_request *build_any(Table table, object exclusive, object shared, object owner,
+                           object message) except NULL:
+    cdef names_t names
+    cdef lc_name owner_name
+    cdef unsigned char owner_scratch[SCRATCH]
+    cdef lc_request *request
+    cdef PyObject *kept_owner = NULL
+    if exclusive is not NO_KEYS:
+        exclusive = collected(exclusive, "exclusive")
+    if shared is not NO_KEYS:
+        shared = collected(shared, "shared")
+    begin_names(&names)
+    try:
+        make_room(&names, len(exclusive) + len(shared))
+        if exclusive is not NO_KEYS:
+            add_names(&names, exclusive, LC_EXCLUSIVE)
+        if shared is not NO_KEYS:
+            add_names(&names, shared, LC_SHARED)
+        if owner is not None:
+            name_id(owner, &owner_name, owner_scratch, &kept_owner, "an owner")
+            if owner_name.id_kind == LC_BYTES:
+                raise TypeError("an owner must be str, int or uuid.UUID, not bytes")
+        messages = messages_by_position(table, exclusive, shared, message)
+        request = lc_request_new(
+            names.names, &names.n, NULL if owner is None else &owner_name, NULL
+        )
+        if request == NULL:
+            raise MemoryError
+        if messages is not None:
+            message = in_order_of_links(message, messages, &names)
+        if message is not None:
+            Py_INCREF(message)
+            request.payload = <void *> message
+        return request
+    finally:
+        end_names(&names)
+        Py_XDECREF(kept_owner)
+
+
+cdef double seconds_of(object timeout) except? -1:
+    """Returns seconds to wait, infinite for None."""
+    cdef double seconds
+    if timeout is None:
+        return INFINITY
+    if PyBool_Check(timeout):
+        raise TypeError("timeout must be a number of seconds or None, not bool")
+    try:
+        seconds = timeout
+    except TypeError:
+        raise TypeError(
+            f"timeout must be a number of seconds or None, not {type(timeout).__name__}"
+        ) from None
+    except OverflowError:
+        seconds = INFINITY if timeout > 0 else -1
+    if isnan(seconds):
+        raise ValueError("timeout must be a number of seconds, not NaN")
+    if seconds < 0:
+        raise ValueError(f"timeout must not be negative: {timeout!r}")
+    return seconds
+
+
+def seconds(timeout):
+    """Checks a timeout and returns it as seconds, infinite for None."""
+    return seconds_of(timeout)
+
+
+cdef int64_t deadline_of(double seconds) noexcept:
+    cdef int64_t now = lc_now()
+    # Some 290 years are for ever.
+    return FOR_EVER if seconds >= 9e9 else now + <int64_t> (seconds * 1e9)
+
+
+cdef tuple NO_KEYS = ()
+cdef double INFINITY = float("inf")

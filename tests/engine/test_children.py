@@ -1,0 +1,175 @@
+"""A child command runs under its parent's owner, and can free only what it took itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from engine_commands import Long, Scripted
+from engine_support import FAILED, ManualTasks
+
+from lockcore import LockManager
+from lockcore.engine import Command, CommandResult, Engine, Scope, exclusive, locks
+
+Script = dict[str, Callable[[Any], Any]]
+
+
+@locks(exclusive("VM", "vm"), exclusive("DISK", "disk"), scope=Scope.COMMAND)
+class Child(Command):
+    """Wants a key of its parent and one more."""
+
+    vm: str = "web"
+    disk: str = "d1"
+    does: str = "nothing"
+
+    def execute(self) -> None:
+        Scripted.calls.append("child executes")
+        if "starts" in self.does:
+            self.start_task("copy")
+        if "raises" in self.does:
+            raise OSError("the child broke")
+
+    def end_successfully(self) -> None:
+        Scripted.calls.append("child ends")
+
+    def end_with_failure(self) -> None:
+        Scripted.calls.append("child fails")
+
+
+def run_child(results: list[CommandResult], **parameters: str) -> Callable[[Command], None]:
+    return lambda parent: results.append(parent.run_child(Child(**parameters)))
+
+
+@pytest.fixture
+def results() -> list[CommandResult]:
+    return []
+
+
+def test_child_does_not_conflict_with_its_parent(
+    engine: Engine, script: Script, results: list[CommandResult]
+) -> None:
+    script["execute"] = run_child(results)
+    assert engine.run(Long()).state == "succeeded"
+    assert results[0].state == "succeeded"
+
+
+def test_child_holds_its_locks_as_its_parent(
+    engine: Engine, manager: LockManager, script: Script, results: list[CommandResult]
+) -> None:
+    script["execute"] = run_child(results, does="starts")
+    parent = engine.run(Long())
+    assert {row.owner for row in manager.snapshot()} == {parent.command_id}
+    assert ("DISK", "d1") in manager
+
+
+def test_child_frees_its_own_locks_and_not_its_parents(
+    engine: Engine, manager: LockManager, script: Script, results: list[CommandResult]
+) -> None:
+    held: list[bool] = []
+
+    def execute(parent: Command) -> None:
+        run_child(results)(parent)
+        held.extend((("VM", "web") in manager, ("DISK", "d1") in manager))
+
+    script["execute"] = execute
+    engine.run(Long())
+    assert held == [True, False]
+    assert len(manager) == 0
+
+
+def test_child_conflicts_with_others(
+    engine: Engine, manager: LockManager, script: Script, results: list[CommandResult]
+) -> None:
+    script["execute"] = run_child(results)
+    with manager.acquire(exclusive=[("DISK", "d1")]):
+        parent = engine.run(Long())
+    assert (results[0].state, parent.state) == ("refused", "succeeded")
+
+
+def test_failure_of_a_child_without_tasks_is_for_the_parent_to_judge(
+    engine: Engine, script: Script, results: list[CommandResult]
+) -> None:
+    script["execute"] = run_child(results, does="raises")
+    assert engine.run(Long()).state == "succeeded"
+    assert results[0].state == "failed"
+
+
+def test_parent_ends_after_the_tasks_of_its_child(
+    engine: Engine,
+    manager: LockManager,
+    script: Script,
+    tasks: ManualTasks,
+    results: list[CommandResult],
+) -> None:
+    script["execute"] = run_child(results, does="starts")
+    parent = engine.run(Long())
+    assert (results[0].state, parent.state) == ("running", "running")
+    tasks.end_all()
+    assert engine.wait(parent.command_id, timeout=10).state == "succeeded"
+    assert Scripted.calls[-2:] == ["child ends", "end_successfully"]
+    assert engine.wait(results[0].command_id, timeout=10).state == "succeeded"
+    assert len(manager) == 0
+
+
+def test_child_whose_task_fails_ends_its_parent_with_failure(
+    engine: Engine,
+    script: Script,
+    calls: list[str],
+    tasks: ManualTasks,
+    results: list[CommandResult],
+) -> None:
+    script["execute"] = run_child(results, does="starts")
+    parent = engine.run(Long())
+    tasks.end_all(FAILED)
+    ended = engine.wait(parent.command_id, timeout=10)
+    assert (ended.state, calls[-2:]) == ("failed", ["child fails", "end_with_failure"])
+    assert ended.messages == (f"Child {results[0].command_id} has failed",)
+
+
+def test_child_that_raises_after_starting_a_task_ends_its_parent_with_failure(
+    engine: Engine, script: Script, calls: list[str], results: list[CommandResult]
+) -> None:
+    script["execute"] = run_child(results, does="starts, raises")
+    parent = engine.run(Long())
+    assert results[0].state == "failed"
+    assert engine.wait(parent.command_id, timeout=10).state == "failed"
+
+
+def test_parent_that_raises_stops_the_tasks_of_its_children(
+    engine: Engine,
+    manager: LockManager,
+    script: Script,
+    tasks: ManualTasks,
+    results: list[CommandResult],
+) -> None:
+    def execute(parent: Command) -> None:
+        run_child(results, does="starts")(parent)
+        raise OSError("the parent broke")
+
+    script["execute"] = execute
+    assert engine.run(Long()).state == "failed"
+    assert len(tasks.stopped) == 1
+    assert len(manager) == 0
+
+
+def test_grandchild_has_the_owner_of_the_topmost_command(
+    engine: Engine, manager: LockManager, script: Script, results: list[CommandResult]
+) -> None:
+    def execute(command: Scripted) -> None:
+        if isinstance(command, Long) and command.vm == "web":
+            results.append(command.run_child(Long(vm="inner")))
+        else:
+            run_child(results, vm="innermost", does="starts")(command)
+
+    script["execute"] = execute
+    parent = engine.run(Long())
+    assert {row.owner for row in manager.snapshot()} == {parent.command_id}
+    assert len(manager) == 5
+
+
+def test_child_cannot_be_run_after_execute(engine: Engine, script: Script) -> None:
+    command = Long()
+    engine.run(command)
+    with pytest.raises(RuntimeError, match="started while execute runs, not later"):
+        command.run_child(Child())

@@ -1,0 +1,203 @@
+"""`@locks` on functions: the keys come from the arguments of each call."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from lockcore import LockConflictError, LockManager
+from lockcore.engine import Message, Scope, default_manager, exclusive, locks, shared
+
+
+def held(manager: LockManager) -> list[tuple[object, str]]:
+    return [(row.key, str(row.mode)) for row in manager.snapshot()]
+
+
+def test_function_holds_its_locks_while_it_runs(manager: LockManager) -> None:
+    @locks(exclusive("VM", "vm"), shared("POOL", "pool"), manager=manager)
+    def start(vm: str, pool: str) -> list[tuple[object, str]]:
+        return held(manager)
+
+    assert sorted(start("web", "p1")) == [(("POOL", "p1"), "shared"), (("VM", "web"), "exclusive")]
+    assert len(manager) == 0
+
+
+def test_function_that_raises_gives_its_locks_back(manager: LockManager) -> None:
+    @locks(exclusive("VM", "vm"), manager=manager)
+    def start(vm: str) -> None:
+        raise OSError(vm)
+
+    with pytest.raises(OSError, match="web"):
+        start("web")
+    assert len(manager) == 0
+
+
+def test_function_that_is_in_the_way_of_another_is_not_called(manager: LockManager) -> None:
+    called = []
+
+    @locks(exclusive("VM", "vm"), manager=manager)
+    def start(vm: str) -> None:
+        called.append(vm)
+
+    with manager.acquire(shared=[("VM", "web")]), pytest.raises(LockConflictError):
+        start("web")
+    assert called == []
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "key"),
+    [
+        ((1, 2), {}, 2),
+        ((1,), {"vm": 3}, 3),
+        ((1,), {}, "default"),
+        ((), {"host": 1, "vm": 4}, 4),
+    ],
+)
+def test_ids_are_found_by_signature(
+    manager: LockManager, args: tuple[int, ...], kwargs: dict[str, int], key: object
+) -> None:
+    @locks(exclusive("VM", "vm"), manager=manager)
+    def start(host: int, vm: object = "default", *rest: int, fast: bool = False) -> object:
+        return held(manager)
+
+    assert start(*args, **kwargs) == [(("VM", key), "exclusive")]
+
+
+def test_keyword_only_argument_is_found(manager: LockManager) -> None:
+    @locks(exclusive("VM", "vm"), manager=manager)
+    def start(*hosts: int, vm: str = "web") -> object:
+        return held(manager)
+
+    assert start(1, 2, 3) == [(("VM", "web"), "exclusive")]
+
+
+def test_method_is_locked_by_its_arguments(manager: LockManager) -> None:
+    class Host:
+        @locks(exclusive("VM", "vm"), manager=manager)
+        def start(self, vm: str) -> object:
+            return held(manager)
+
+    assert Host().start("web") == [(("VM", "web"), "exclusive")]
+
+
+def test_message_is_filled_with_arguments(manager: LockManager) -> None:
+    @locks(exclusive("VM", "vm", message=Message("STARTING", VmName="{vm}")), manager=manager)
+    def start(vm: str) -> object:
+        return manager.holders(("VM", vm))[0].message
+
+    assert start("web") == Message("STARTING", VmName="web")
+
+
+def test_missing_argument_is_the_functions_own_error(manager: LockManager) -> None:
+    @locks(exclusive("VM", "vm"), manager=manager)
+    def start(host: str, vm: str) -> None: ...
+
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'vm'"):
+        start("h1")  # type: ignore[call-arg]
+
+
+def test_function_keeps_its_name_and_signature(manager: LockManager) -> None:
+    @locks(exclusive("VM", "vm"), manager=manager)
+    def start(vm: str) -> None:
+        """Starts it."""
+
+    assert (start.__name__, start.__doc__) == ("start", "Starts it.")
+    assert list(inspect.signature(start).parameters) == ["vm"]
+
+
+def test_functions_without_a_manager_share_one() -> None:
+    @locks(exclusive("VM", "vm"))
+    def start(vm: str) -> object:
+        return held(default_manager())
+
+    @locks(exclusive("VM", "vm"))
+    def stop(vm: str) -> None:
+        start(vm)
+
+    assert start("web") == [(("VM", "web"), "exclusive")]
+    with pytest.raises(LockConflictError):
+        stop("web")
+
+
+def test_function_waits_for_its_locks_if_told_to(manager: LockManager) -> None:
+    @locks(exclusive("VM", "vm"), manager=manager, timeout=0.01)
+    def start(vm: str) -> None: ...
+
+    with manager.acquire(shared=[("VM", "web")]), pytest.raises(TimeoutError):
+        start("web")
+
+
+def test_coroutine_function_holds_its_locks_until_it_returns(manager: LockManager) -> None:
+    @locks(exclusive("VM", "vm"), manager=manager)
+    async def start(vm: str) -> object:
+        await asyncio.sleep(0)
+        return held(manager)
+
+    async def main() -> object:
+        starting = start("web")
+        assert len(manager) == 0, "nothing is locked before it is awaited"
+        return await starting
+
+    assert asyncio.run(main()) == [(("VM", "web"), "exclusive")]
+    assert len(manager) == 0
+    assert inspect.iscoroutinefunction(start)
+
+
+def test_coroutine_function_awaits_its_locks(manager: LockManager) -> None:
+    order = []
+
+    @locks(exclusive("VM", "vm"), manager=manager, timeout=None)
+    async def start(vm: str, number: int) -> None:
+        order.append(f"{number} begins")
+        await asyncio.sleep(0)
+        order.append(f"{number} ends")
+
+    async def main() -> None:
+        await asyncio.gather(start("web", 1), start("web", 2))
+
+    asyncio.run(main())
+    assert order == ["1 begins", "1 ends", "2 begins", "2 ends"]
+
+
+def test_coroutine_function_that_is_refused_is_not_called(manager: LockManager) -> None:
+    @locks(exclusive("VM", "vm"), manager=manager)
+    async def start(vm: str) -> None:
+        raise AssertionError(vm)
+
+    with manager.acquire(shared=[("VM", "web")]), pytest.raises(LockConflictError):
+        asyncio.run(start("web"))
+
+
+def test_missing_parameter_is_refused_at_definition() -> None:
+    with pytest.raises(TypeError) as caught:
+
+        @locks(exclusive("VM", "vm_id"))
+        def start(vm: str, **others: str) -> None: ...
+
+    assert str(caught.value) == "cannot lock VM exclusive: start() has no parameter 'vm_id'"
+
+
+def test_scope_command_on_a_function_is_refused() -> None:
+    with pytest.raises(TypeError, match="cannot have scope command"):
+
+        @locks(exclusive("VM", "vm"), scope=Scope.COMMAND)
+        def start(vm: str) -> None: ...
+
+
+def test_generator_is_refused() -> None:
+    with pytest.raises(TypeError, match="a generator runs after its call has returned"):
+
+        @locks(exclusive("VM", "vm"))
+        def start(vm: str) -> Iterator[str]:
+            yield vm
+
+
+def test_async_generator_is_refused() -> None:
+    with pytest.raises(TypeError, match="a generator runs after its call has returned"):
+
+        @locks(exclusive("VM", "vm"))
+        async def start(vm: str) -> AsyncIterator[str]:
+            yield vm
