@@ -31,7 +31,8 @@ every_rival = only(Lockcore, LockcoreGrants, *RIVALS[1:])
 
 
 # Two threads and three keys. Whoever waits does so for a key that the other holds and will give
-# back next, and each gives back only what it took itself: no rival can barge, any rival can take part.
+# back next, and each gives back only what it took itself. So no rival can barge, and any can take
+# part.
 #
 #     leader holds 0 1      follower holds 2, waits for 0
 #     gives back 0, waits for 2

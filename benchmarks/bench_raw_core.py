@@ -16,13 +16,14 @@ from harness import WALL, Scale
 pytestmark = pytest.mark.benchmark(timer=WALL)
 
 
-def bench_raw_core(benchmark: BenchmarkFixture, scale: Scale, tmp_path: Path) -> None:
+def bench_raw_core(benchmark: BenchmarkFixture, scale: Scale) -> None:
     for tool in ("make", "cc", "c++"):
         if shutil.which(tool) is None:
             pytest.skip(f"the raw core was not measured: there is no {tool} here")
-    make = ["make", "--silent", "-C", str(Path(__file__).with_name("c")), f"BUILD={tmp_path}"]
-    subprocess.run(make, check=True)
-    program = [str(tmp_path / "raw"), *(["2", "1"] if scale.is_quick else ["41", "10"])]
+    arguments = "2 1" if scale.is_quick else "41 10"
+    make = ["make", "--silent", "-C", str(Path(__file__).with_name("c"))]
+    subprocess.run([*make, "all"], check=True)
+    program = [*make, "run", f"ARGS={arguments}"]
     output: list[str] = []
 
     def run() -> None:

@@ -4,7 +4,6 @@ import functools
 import os
 import platform
 import sys
-import sysconfig
 import time
 from collections.abc import Callable
 from importlib import metadata
@@ -45,18 +44,25 @@ def compare(request: pytest.FixtureRequest, benchmark: BenchmarkFixture, scale: 
 
 
 def pytest_benchmark_update_machine_info(
-    config: pytest.Config, machine_info: dict[str, Any]
+    config: pytest.Config,  # noqa: ARG001 - the hook's
+    machine_info: dict[str, Any],
 ) -> None:
+    """Adds what must be the same for two runs to be compared."""
+    machine_info["python"] = platform.python_version()
+    machine_info["is_gil_enabled"] = getattr(sys, "_is_gil_enabled", lambda: True)()
     machine_info["cpus_usable"] = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     )
-    machine_info["load_average"] = list(os.getloadavg()) if hasattr(os, "getloadavg") else None
-    machine_info["is_free_threaded"] = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
-    machine_info["is_gil_enabled"] = getattr(sys, "_is_gil_enabled", lambda: True)()
-    machine_info["python"] = platform.python_version()
-    machine_info["measured_on"] = time.strftime("%Y-%m-%d")
-    machine_info["is_quick"] = bool(config.getoption("--quick"))
-    machine_info["versions"] = {name: _version(name) for name in DISTRIBUTIONS}
+
+
+def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
+    """Adds what two runs may differ in."""
+    output_json["run_info"] = {
+        "date": time.strftime("%Y-%m-%d"),
+        "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
+        "is_quick": bool(config.getoption("--quick")),
+        "versions": {name: _version(name) for name in DISTRIBUTIONS},
+    }
 
 
 def _version(name: str) -> str | None:

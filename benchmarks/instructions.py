@@ -128,10 +128,10 @@ def _profile(program: str) -> Counter[str]:
             raise ValgrindError("valgrind is not installed (Debian: valgrind)") from error
         except subprocess.CalledProcessError as error:
             raise ValgrindError(f"valgrind failed:\n{error.stderr[-2000:]}") from error
-        return _costs(out.read_text(errors="replace").splitlines())
+        return costs(out.read_text(errors="replace").splitlines())
 
 
-def _costs(lines: Sequence[str]) -> Counter[str]:
+def costs(lines: Sequence[str]) -> Counter[str]:
     """Returns: the cost of each function itself, from callgrind's output.
 
     A line of numbers is a position and a cost. The one after `calls=` is what a callee took, which

@@ -52,8 +52,8 @@ def cases_like(run: "Run", start: str, parameter: str) -> Iterator[tuple[int, st
     for case in run.cases:
         if case.startswith(start):
             for piece in case.split("/"):
-                name, _, value = piece.partition("=")
-                if name == parameter:
+                name, equals, value = piece.partition("=")
+                if equals and name == parameter:
                     yield int(value), case
 
 

@@ -4,8 +4,8 @@
 
 Several runs (of several Pythons) get a column each. With `--markdown` the tables are Markdown. With
 `--plots DIRECTORY` the curves are drawn there, which needs matplotlib. With `--write FILE` the
-parts of a Markdown file between `<!-- measured:NAME -->` and `<!-- /measured:NAME -->` are made
-anew; NAME is `machine`, `bounds`, `rivals` or `plots`.
+parts of a Markdown file between `<!-- NAME:begin -->` and `<!-- NAME:end -->` are made anew; NAME
+is `machine`, `ratios`, `bounds`, `rivals` or `plots`.
 """
 
 import argparse
@@ -56,7 +56,7 @@ class Run:
     def __init__(self, path: Path) -> None:
         data = json.loads(path.read_text())
         self.machine: dict[str, Any] = data["machine_info"]
-        self.commit: dict[str, Any] = data.get("commit_info") or {}
+        self.circumstances: dict[str, Any] = data["run_info"]
         self._cases: dict[tuple[str, str], dict[str, Any]] = {}
         for benchmark in data["benchmarks"]:
             info = benchmark["extra_info"]
@@ -360,6 +360,34 @@ def rivals(run: Run) -> list[list[str]]:
     return table
 
 
+# The short table: what, the case, and against whom.
+RATIOS = (
+    ("a prepared lock, acquired and released", PREPARED, LOCK),
+    ("one of 10,000 keys, acquired and released", TRY, LOCK),
+    ("the same", TRY, "refcounted dict of locks"),
+    ("the same", TRY, "readerwriterlock"),
+    ("the same", TRY, "fasteners"),
+    ("the same", TRY, "oVirt algorithm"),
+    ("the same", TRY, "oslo.concurrency"),
+    ("one exclusive and one shared key together", MIXED, LOCK),
+    ("the same", MIXED, "refcounted dict of locks"),
+    ("ten keys together", "set/exclusive/uncontended/keys=10", LOCK),
+    ("the same", "set/exclusive/uncontended/keys=10", "refcounted dict of locks"),
+    ("a hand-off to a waiting thread", "handoff/exclusive/to-and-fro", LOCK),
+    ("the same, while the releaser computes", "handoff/exclusive/computing-releaser", LOCK),
+)
+
+
+def ratios(run: Run) -> list[list[str]]:
+    """Returns: the short table, lockcore divided by each of those worth naming."""
+    table = [["what", "against", "ratio"]]
+    for what, case, rival in RATIOS:
+        ratio = run.ratio(case, LOCK) if rival == LOCK else against(case, rival)(run)
+        if ratio is not None:
+            table.append([what, rival, f"{ratio.median:.2g}"])
+    return table
+
+
 # ---- output --------------------------------------------------------------------
 
 
@@ -367,15 +395,13 @@ def machine(runs: Sequence[Run]) -> str:
     """Returns: where and when, in one line each."""
     lines = []
     for run in runs:
-        info = run.machine
-        cpu = info.get("cpu", {}).get("brand_raw", info.get("processor", "unknown processor"))
-        versions = ", ".join(
-            f"{name} {version or 'missing'}" for name, version in info["versions"].items()
-        )
-        load = info.get("load_average") or [0.0]
+        info = run.circumstances
+        cpu = run.machine.get("cpu", {}).get("brand_raw", "unknown processor")
+        versions = [f"{name} {version or '?'}" for name, version in info["versions"].items()]
+        load = info["load_average"]
         lines.append(
-            f"{run.title}, {info['measured_on']}, {cpu}, {info['cpus_usable']} processors, "
-            f"load {load[0]:.1f} at the end; {versions}"
+            f"{run.title}, {info['date']}, {cpu}, {run.machine['cpus_usable']} processors"
+            f"{f', load {load[0]:.1f} at the end' if load else ''}; {', '.join(versions)}"
         )
     return "\n".join(lines)
 
@@ -403,13 +429,13 @@ def write_into(path: Path, parts: dict[str, str]) -> None:
         SystemExit: The file has no such marks.
     """
     text, n = re.subn(
-        r"(<!-- measured:(\w+) -->\n).*?(<!-- /measured:\2 -->)",
-        lambda found: f"{found[1]}{parts.get(found[2], '')}\n{found[3]}",
+        rf"(<!-- ({'|'.join(parts)}):begin -->\n).*?(<!-- \2:end -->)",
+        lambda found: f"{found[1]}{parts[found[2]]}\n{found[3]}",
         path.read_text(),
         flags=re.DOTALL,
     )
     if not n:
-        sys.exit(f"{path} has no part to write: no <!-- measured:NAME --> in it")
+        sys.exit(f"{path} has no part to write: no <!-- NAME:begin --> in it")
     path.write_text(text)
 
 
@@ -422,11 +448,12 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser.add_argument("--write", type=Path, action="append", default=[], metavar="FILE")
     options = parser.parse_args(None if arguments is None else list(arguments))
     runs = [Run(path) for path in options.runs]
-    if any(run.machine.get("is_quick") for run in runs):
+    if any(run.circumstances["is_quick"] for run in runs):
         sys.stderr.write("this was a quick run, which measures nothing\n")
 
     parts = {
         "machine": machine(runs),
+        "ratios": as_markdown(ratios(runs[0])),
         "bounds": as_markdown(bounds(runs)),
         "rivals": as_markdown(rivals(runs[0])),
     }

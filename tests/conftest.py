@@ -13,7 +13,12 @@ from model import ModelManager
 from support import Background
 
 # How long an example takes says nothing: the machine may be busy.
-hypothesis.settings.register_profile("lockcore", deadline=None, print_blob=True)
+hypothesis.settings.register_profile(
+    "lockcore",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    print_blob=True,
+)
 hypothesis.settings.load_profile("lockcore")
 
 

@@ -18,9 +18,21 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
-from lockcore import LockConflictError, LockTimeoutError, ManagerClosedError, NotHeldError
-from lockcore import Message
-from lockcore import Holder, Key, Keys, Mode, Owner, Request, Statistics, Waiter
+from lockcore import (
+    Holder,
+    Key,
+    Keys,
+    LockConflictError,
+    LockTimeoutError,
+    ManagerClosedError,
+    Message,
+    Mode,
+    NotHeldError,
+    Owner,
+    Request,
+    Statistics,
+    Waiter,
+)
 from lockcore._types import key_order
 
 NEWCOMER = math.inf
@@ -421,7 +433,7 @@ class ModelManager:
 
     # -- seeing --
 
-    def _holder_row(self, grant: Grant, key: Key) -> Holder:
+    def _holder_row(self, grant: Grant, key: Key, now: float) -> Holder:
         assert grant._token is not None
         return Holder(
             key=key,
@@ -429,42 +441,46 @@ class ModelManager:
             owner=grant.owner,
             message=grant._messages[key],
             token=grant._token,
-            held_for=time.monotonic() - grant._since,
+            held_for=now - grant._since,
         )
 
-    def _waiter_row(self, waiter: Grant, key: Key) -> Waiter:
+    def _waiter_row(self, waiter: Grant, key: Key, now: float) -> Waiter:
         return Waiter(
             key=key,
             mode=waiter._request.mode_of(key),
             owner=waiter.owner,
             message=waiter._messages[key],
-            waited_for=time.monotonic() - waiter._since,
+            waited_for=now - waiter._since,
         )
 
     def _blocker_rows(self, request: Grant) -> list[Holder | Waiter]:
+        now = time.monotonic()  # once: ages of one listing can be compared
         rows: list[Holder | Waiter] = []
         for key in request._keys:
-            rows += [self._holder_row(g, key) for g in self._hard_blockers(request, key)]
-            rows += [self._waiter_row(w, key) for w in self._soft_blockers(request, key)]
+            rows += [self._holder_row(g, key, now) for g in self._hard_blockers(request, key)]
+            rows += [self._waiter_row(w, key, now) for w in self._soft_blockers(request, key)]
         return rows
 
     def holders(self, key: Key) -> list[Holder]:
         """The holders of a key, the oldest first."""
         key = base_key(key)
         with self._changed:
-            return [self._holder_row(grant, key) for grant in self._held if key in grant._keys]
+            now = time.monotonic()
+            return [self._holder_row(grant, key, now) for grant in self._held if key in grant._keys]
 
     def waiters(self, key: Key) -> list[Waiter]:
         """Those queued at a key, in order of arrival."""
         key = base_key(key)
         with self._changed:
-            return [self._waiter_row(w, key) for w in self._waiting if key in w._queued_at]
+            now = time.monotonic()
+            return [self._waiter_row(w, key, now) for w in self._waiting if key in w._queued_at]
 
     def snapshot(self) -> list[Holder]:
         """A row for each key and holder, the oldest grant first, its keys in order."""
         with self._changed:
+            now = time.monotonic()
             return [
-                self._holder_row(grant, key)
+                self._holder_row(grant, key, now)
                 for grant in self._held
                 for key in sorted(grant._keys, key=key_order)
             ]

@@ -1,10 +1,10 @@
 """Locks for engines: a whole set of shared and exclusive locks at once, or none.
 
-    >>> from lockcore import LockManager
-    >>> manager = LockManager()
-    >>> with manager.acquire(exclusive=[("VM", "web")], shared=[("POOL", "p1")]):
-    ...     ("VM", "web") in manager
-    True
+>>> from lockcore import LockManager
+>>> manager = LockManager()
+>>> with manager.acquire(exclusive=[("VM", "web")], shared=[("POOL", "p1")]):
+...     ("VM", "web") in manager
+True
 """
 
 from lockcore._core import Grant, Lock

@@ -1,6 +1,6 @@
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final, NoReturn, Self, TypeAlias, final
+from typing import Final, NoReturn, Self, TypeAlias, final
 
 from typing_extensions import disjoint_base
 

@@ -150,9 +150,7 @@ class LockManager(_core.Table):
 
     def _check_message(self, message: object) -> None:
         if not isinstance(message, (str, Message)):
-            raise TypeError(
-                f"a message must be str, Message or None, not {type(message).__name__}"
-            )
+            raise TypeError(f"a message must be str, Message or None, not {type(message).__name__}")
 
     def _fail(
         self, status: int, grant: Grant | None, rows: list[_core.Row], timeout: float | None

@@ -157,37 +157,80 @@ drop_table_reference(lc_request *request)
     }
 }
 
-/* The common shape: one key that nobody holds or waits for.
- * Returns: false when it is not that; nothing has changed. */
-static inline bool
-acquire_free_key(lc_table *table, lc_request *request, int64_t now)
+/* ---- the common shape: a few keys, with nobody else at them -----------------
+ *
+ * `n` is the request's n_links, passed so that the compiler makes a version for 1.
+ */
+
+/* Locks the buckets of a request of at most LC_FEW keys, in order. */
+static LC_ALWAYS_INLINE void
+lock_few(lc_table *table, const lc_request *request, uint32_t n, lc_bucket **buckets)
 {
-    lc_link *link = &request->links[0];
-    lc_bucket *bucket = lock_bucket(table, link->key.hash);
-    bool is_free = lc_find(bucket, &link->key) == NULL;
-    if (LC_LIKELY(is_free)) {
-        hold_free_key(table, bucket, link);
-        mark_granted(table, request, now);
+    buckets[0] = lock_bucket(table, request->links[0].key.hash);
+    if (n > 1) {
+        const lc_array *array = atomic_load_explicit(&table->array, memory_order_relaxed);
+        for (uint32_t i = 1; i < n; i++) {
+            buckets[i] = lc_bucket_of(array, request->links[i].key.hash);
+            if (LC_LIKELY(buckets[i] != buckets[i - 1])) {
+                lc_mutex_lock(&buckets[i]->mutex);
+            }
+        }
     }
-    lc_mutex_unlock(&bucket->mutex);
-    return is_free;
 }
 
-/* And back: one key that nobody else holds or waits for.
- * Returns: false when it is not that; nothing has changed. */
-static inline bool
-release_lone_key(lc_table *table, lc_request *request)
+static LC_ALWAYS_INLINE void
+unlock_few(uint32_t n, lc_bucket **buckets)
 {
-    lc_link *link = &request->links[0];
-    lc_bucket *bucket = lock_bucket(table, link->key.hash);
-    lc_link **where = find_lone_link(bucket, link);
-    if (LC_LIKELY(where != NULL)) {
-        drop_lone_link(table, bucket, where, link);
+    for (uint32_t i = 0; i < n; i++) {
+        if (LC_LIKELY(i == 0 || buckets[i] != buckets[i - 1])) {
+            lc_mutex_unlock(&buckets[i]->mutex);
+        }
+    }
+}
+
+/* Returns: false when some key is held or wanted; nothing has changed. */
+static LC_ALWAYS_INLINE bool
+acquire_free_keys(lc_table *table, lc_request *request, uint32_t n, int64_t now)
+{
+    lc_bucket *buckets[LC_FEW];
+    bool are_free = true;
+    lock_few(table, request, n, buckets);
+    for (uint32_t i = 0; i < n && are_free; i++) {
+        are_free = lc_find(buckets[i], &request->links[i].key) == NULL;
+    }
+    if (LC_LIKELY(are_free)) {
+        for (uint32_t i = 0; i < n; i++) {
+            hold_free_key(table, buckets[i], &request->links[i]);
+        }
+        mark_granted(table, request, now);
+    }
+    unlock_few(n, buckets);
+    return are_free;
+}
+
+/* Returns: false when somebody else holds or wants some key, or the request does not
+ * hold it; nothing has changed. */
+static LC_ALWAYS_INLINE bool
+release_lone_keys(lc_table *table, lc_request *request, uint32_t n)
+{
+    lc_bucket *buckets[LC_FEW];
+    bool are_alone = true;
+    lock_few(table, request, n, buckets);
+    for (uint32_t i = 0; i < n && are_alone; i++) {
+        are_alone = find_lone_link(buckets[i], &request->links[i]) != NULL;
+    }
+    if (LC_LIKELY(are_alone)) {
+        for (uint32_t i = 0; i < n; i++) {
+            lc_link *link = &request->links[i];
+            drop_lone_link(table, buckets[i], find_lone_link(buckets[i], link), link);
+        }
         atomic_store_explicit(&request->state, LC_ENDED, memory_order_release);
     }
-    lc_mutex_unlock(&bucket->mutex);
-    return where != NULL;
+    unlock_few(n, buckets);
+    return are_alone;
 }
+
+/* ---- any shape -------------------------------------------------------------- */
 
 /* Returns: LC_OK with everything held; LC_CONFLICT; or LC_QUEUED with nothing
  * changed when it could be granted, but past somebody's queue: the slow path's. */
@@ -197,10 +240,9 @@ acquire_keys(lc_table *table, lc_request *request, int64_t now)
     lc_status status = LC_OK;
     lc_array *array = lc_lock_buckets(table, request);
     for (uint32_t i = 0; i < request->n_links; i++) {
-        lc_link *link = &request->links[i];
+        const lc_link *link = &request->links[i];
         lc_link **where = lc_find(lc_bucket_of(array, link->key.hash), &link->key);
-        link->is_alone = where == NULL;
-        if (LC_LIKELY(link->is_alone)) {
+        if (where == NULL) {
             continue;
         }
         if (lc_blocked_by_holder(*where, link)
@@ -212,17 +254,8 @@ acquire_keys(lc_table *table, lc_request *request, int64_t now)
             status = LC_QUEUED;
         }
     }
-    if (LC_LIKELY(status == LC_OK)) {
-        for (uint32_t i = 0; i < request->n_links; i++) {
-            lc_link *link = &request->links[i];
-            lc_bucket *bucket = lc_bucket_of(array, link->key.hash);
-            if (LC_LIKELY(link->is_alone)) {
-                hold_free_key(table, bucket, link);
-            } else {
-                lc_hold(table, bucket, lc_find(bucket, &link->key), link);
-            }
-        }
-        mark_granted(table, request, now);
+    if (status == LC_OK) {
+        lc_grant(table, array, request, now);
     }
     lc_unlock_buckets(array, request);
     return status;
@@ -241,7 +274,9 @@ try_acquire(lc_table *table, lc_request *request)
     }
     /* The table's reference. Nobody else knows the request yet. */
     atomic_store_explicit(&request->references, 2, memory_order_relaxed);
-    if (LC_LIKELY(request->n_links == 1) && acquire_free_key(table, request, now)) {
+    uint32_t n = request->n_links;
+    if (LC_LIKELY(n == 1) ? acquire_free_keys(table, request, 1, now)
+                          : n <= LC_FEW && acquire_free_keys(table, request, n, now)) {
         return LC_OK;
     }
     lc_status status = acquire_keys(table, request, now);
@@ -298,24 +333,13 @@ release_keys(lc_table *table, lc_request *request)
         status = LC_NOT_HELD;
     }
     for (uint32_t i = 0; i < request->n_links && status == LC_OK; i++) {
-        lc_link *link = &request->links[i];
-        lc_bucket *bucket = lc_bucket_of(array, link->key.hash);
-        link->is_alone = find_lone_link(bucket, link) != NULL;
-        if (!link->is_alone && (*lc_find(bucket, &link->key))->queue != NULL) {
+        const lc_key *key = &request->links[i].key;
+        if ((*lc_find(lc_bucket_of(array, key->hash), key))->queue != NULL) {
             status = LC_QUEUED;
         }
     }
-    for (uint32_t i = 0; i < request->n_links && status == LC_OK; i++) {
-        lc_link *link = &request->links[i];
-        lc_bucket *bucket = lc_bucket_of(array, link->key.hash);
-        if (LC_LIKELY(link->is_alone)) {
-            drop_lone_link(table, bucket, find_lone_link(bucket, link), link);
-        } else {
-            lc_unhold(table, bucket, lc_find(bucket, &link->key), link);
-        }
-    }
-    if (LC_LIKELY(status == LC_OK)) {
-        atomic_store_explicit(&request->state, LC_ENDED, memory_order_release);
+    if (status == LC_OK) {
+        lc_withdraw(table, array, request);
     }
     lc_unlock_buckets(array, request);
     return status;
@@ -324,13 +348,15 @@ release_keys(lc_table *table, lc_request *request)
 lc_status
 lc_release(lc_table *table, lc_request *request)
 {
-    if (LC_LIKELY(request->n_links == 1) && release_lone_key(table, request)) {
+    if (LC_UNLIKELY(request->n_links == 0)) {
+        return release_no_keys(request);
+    }
+    uint32_t n = request->n_links;
+    if (LC_LIKELY(n == 1) ? release_lone_keys(table, request, 1)
+                          : n <= LC_FEW && release_lone_keys(table, request, n)) {
         drop_table_reference(request);
         lc_resize_if_due(table);
         return LC_OK;
-    }
-    if (LC_UNLIKELY(request->n_links == 0)) {
-        return release_no_keys(request);
     }
     lc_status status = release_keys(table, request);
     if (LC_UNLIKELY(status == LC_QUEUED)) {

@@ -85,8 +85,7 @@ struct lc_link {
     uint32_t index;         /* of this link in its request */
     uint8_t mode;           /* lc_mode */
     uint8_t place;          /* lc_place */
-    uint8_t is_alone : 1;   /* scratch of one operation: nobody else is at the key */
-    uint8_t had_queue : 1;  /* likewise, under the wait mutex */
+    uint8_t had_queue : 1;  /* scratch of one operation under the wait mutex */
     uint8_t is_blocked : 1;
     uint8_t is_open : 1;    /* in a queue, and something changed there */
 };

@@ -14,11 +14,11 @@
 #if defined(__GNUC__) || defined(__clang__)
 #define LC_LIKELY(x) __builtin_expect(!!(x), 1)
 #define LC_UNLIKELY(x) __builtin_expect(!!(x), 0)
-#define LC_NOINLINE __attribute__((noinline))
+#define LC_ALWAYS_INLINE inline __attribute__((always_inline))
 #else
 #define LC_LIKELY(x) (x)
 #define LC_UNLIKELY(x) (x)
-#define LC_NOINLINE
+#define LC_ALWAYS_INLINE inline
 #endif
 
 /* A mutex of one byte, held for nanoseconds, never across anything that blocks,

@@ -130,7 +130,7 @@ set_up_link(lc_link *link, uint32_t index, uint8_t mode)
     link->index = index;
     link->mode = mode;
     link->place = LC_NOWHERE;
-    link->is_alone = link->had_queue = link->is_blocked = link->is_open = false;
+    link->had_queue = link->is_blocked = link->is_open = false;
 }
 
 lc_request *

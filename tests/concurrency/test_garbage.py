@@ -7,8 +7,8 @@ import weakref
 
 import pytest
 
-from lockcore import LockConflictError
-from lockcore import Message
+from lockcore import LockConflictError, Message
+from support import eventually
 
 
 class Watched(Message):
@@ -180,11 +180,14 @@ def test_finalisers_may_release_what_others_wait_for(lock_manager, background):
             self.grant.release()
 
     def work():
-        for _ in range(20):
+        for _ in range(5):
             Holder()
 
-    threads = [background(work) for _ in range(3)]
-    while any(thread.is_alive() for thread in threads):
+    def have_ended():
         gc.collect()
+        return not any(thread.is_alive() for thread in threads)
+
+    threads = [background(work) for _ in range(3)]
+    eventually(have_ended)
     gc.collect()
     assert len(lock_manager) == 0

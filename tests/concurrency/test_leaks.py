@@ -7,8 +7,7 @@ import sys
 
 import pytest
 
-from lockcore import LockConflictError, LockTimeoutError
-from lockcore import Message
+from lockcore import LockConflictError, LockTimeoutError, Message
 
 MANY = 100_000
 

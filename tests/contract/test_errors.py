@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from lockcore import LockConflictError, ManagerClosedError
-from lockcore import Message, MessageCatalog
-from lockcore import Holder, Mode, Request, Waiter
+from lockcore import (
+    Holder,
+    LockConflictError,
+    ManagerClosedError,
+    Message,
+    MessageCatalog,
+    Mode,
+    Request,
+    Waiter,
+)
 from support import pickled
 
 

@@ -158,3 +158,8 @@ def test_one_of_two_racing_releases_wins(manager, background):
 def test_grants_are_equal_only_to_themselves(manager):
     one, other = manager.acquire(shared=["a"]), manager.acquire(shared=["a"])
     assert (one == one, one == other, len({one, other})) == (True, False, 2)  # noqa: PLR0124
+
+
+def test_grants_come_from_managers_only(manager):
+    with pytest.raises(TypeError):
+        type(manager.acquire())()

@@ -9,9 +9,7 @@ import hypothesis
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 
-from lockcore import LockManager, Message
-from lockcore import LockConflictError, LockError
-from lockcore import Holder, Mode, Waiter
+from lockcore import Holder, LockConflictError, LockError, LockManager, Message, Mode, Waiter
 from model import ModelManager
 
 if TYPE_CHECKING:
@@ -161,5 +159,5 @@ class SideBySide(RuleBasedStateMachine):
         self.core.close()
 
 
-SideBySide.TestCase.settings = hypothesis.settings(max_examples=100, stateful_step_count=50)
+SideBySide.TestCase.settings = hypothesis.settings(max_examples=50, stateful_step_count=50)
 TestSideBySide = SideBySide.TestCase

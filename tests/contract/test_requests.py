@@ -8,8 +8,7 @@ import uuid
 
 import pytest
 
-from lockcore import LockConflictError
-from lockcore import Message
+from lockcore import LockConflictError, Message
 
 KEYS = ["a", ("VM", "1"), 7]
 

@@ -7,8 +7,7 @@ import uuid
 
 import pytest
 
-from lockcore import LockConflictError, LockTimeoutError
-from lockcore import Holder, Mode, Statistics, Waiter
+from lockcore import Holder, LockConflictError, LockTimeoutError, Mode, Statistics, Waiter
 from support import eventually, owners_of
 
 

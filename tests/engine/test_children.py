@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from engine_commands import Long, Scripted
@@ -11,6 +12,7 @@ from engine_support import FAILED, ManualTasks
 
 from lockcore import LockManager
 from lockcore.engine import Command, CommandResult, Engine, Scope, exclusive, locks
+from support import Background
 
 Script = dict[str, Callable[[Any], Any]]
 
@@ -173,3 +175,34 @@ def test_child_cannot_be_run_after_execute(engine: Engine, script: Script) -> No
     engine.run(command)
     with pytest.raises(RuntimeError, match="started while execute runs, not later"):
         command.run_child(Child())
+
+
+@locks(exclusive("VM", "vm"), scope=Scope.COMMAND, timeout=None)
+class Waiting(Command):
+    """Waits for its key, then has a child wait for another one."""
+
+    vm: str
+    child_vm: str = ""
+    meet: ClassVar[threading.Barrier]
+    refused: ClassVar[list[CommandResult]]
+
+    def execute(self) -> None:
+        if self.child_vm:
+            self.meet.wait(10)
+            result = self.run_child(Waiting(vm=self.child_vm))
+            self.refused.extend([result] if result.state == "refused" else [])
+
+
+def test_child_that_would_wait_for_ever_is_refused(
+    engine: Engine, manager: LockManager, background: Callable[..., Background]
+) -> None:
+    """Two parents, each with a child that wants what the other parent holds."""
+    Waiting.meet, Waiting.refused = threading.Barrier(2), []
+    threads = [
+        background(engine.run, Waiting(vm="a", child_vm="b")),
+        background(engine.run, Waiting(vm="b", child_vm="a")),
+    ]
+    assert [thread.result().state for thread in threads] == ["succeeded", "succeeded"]
+    (refused,) = Waiting.refused
+    assert "it would wait for ever" in str(refused.messages[0])
+    assert len(manager) == 0

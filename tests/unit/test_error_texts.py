@@ -8,6 +8,7 @@ import pickle
 import uuid
 
 import pytest
+
 from lockcore._errors import (
     DeadlockError,
     LockConflictError,

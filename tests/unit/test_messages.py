@@ -6,6 +6,7 @@ import re
 import uuid
 
 import pytest
+
 from lockcore._messages import (
     Message,
     MessageCatalog,

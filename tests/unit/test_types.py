@@ -9,6 +9,7 @@ import uuid
 from dataclasses import FrozenInstanceError
 
 import pytest
+
 from lockcore._types import (
     Holder,
     Message,

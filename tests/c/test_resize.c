@@ -1,0 +1,215 @@
+/* The array of buckets grows and shrinks with the keys, and nothing is lost. */
+#include <sys/mman.h>
+
+#include "support.h"
+
+#define MANY 100000
+
+static bool there_are_no_pages;
+
+void *__real_mmap(void *address, size_t size, int protection, int flags, int file, off_t offset);
+void *__wrap_mmap(void *address, size_t size, int protection, int flags, int file, off_t offset);
+
+/* The linker sends the core's mmap() here: see the Makefile. */
+void *
+__wrap_mmap(void *address, size_t size, int protection, int flags, int file, off_t offset)
+{
+    return there_are_no_pages ? MAP_FAILED
+                              : __real_mmap(address, size, protection, flags, file, offset);
+}
+
+static lc_request *
+request_of(uint32_t number, lc_mode mode)
+{
+    lc_name name = {.id = &number,
+                    .id_size = sizeof(number),
+                    .id_kind = LC_INT,
+                    .mode = (uint8_t)mode,
+                    .hash = (number + 1) * UINT64_C(0x9E3779B97F4A7C15)};
+    uint32_t n = 1;
+    lc_request *request = lc_request_new(&name, &n, NULL, NULL);
+    CHECK(request != NULL);
+    return request;
+}
+
+static unsigned
+bits(void)
+{
+    return atomic_load(&table->array)->bits;
+}
+
+static void
+hold_all(lc_request **requests, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        requests[i] = request_of(i, LC_EXCLUSIVE);
+        CHECK_INT(lc_try_acquire(table, requests[i]), LC_OK);
+    }
+}
+
+static void
+release_all(lc_request **requests, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        CHECK_INT(lc_release(table, requests[i]), LC_OK);
+        CHECK(lc_request_drop(requests[i]));
+        lc_request_free(requests[i]);
+    }
+}
+
+TABLE_TEST(table_grows_with_its_keys_and_shrinks_again)
+{
+    static lc_request *requests[MANY];
+    for (int round = 0; round < 3; round++) {
+        CHECK_INT(bits(), LC_MIN_BITS);
+        hold_all(requests, MANY);
+        CHECK(bits() >= 15 && bits() <= 18);
+        CHECK_INT(lc_count_held(table), MANY);
+        for (uint32_t i = 0; i < MANY; i += 997) {
+            lc_request *other = request_of(i, LC_SHARED);
+            CHECK_INT(lc_try_acquire(table, other), LC_CONFLICT);
+            lc_request_free(other);
+        }
+        release_all(requests, MANY);
+        CHECK_INT(lc_count_held(table), 0);
+        CHECK_INT(atomic_load(&table->sampled_keys), 0);
+    }
+}
+
+TABLE_TEST(waiters_keep_their_places_when_the_table_is_resized)
+{
+    static lc_request *requests[MANY];
+    party *x = ask("x", "a! b"), *y = ask("y", "a! b!"), *z = ask("z", "a");
+    hold_all(requests, MANY);
+    CHECK(bits() > LC_MIN_BITS);
+    CHECK_TEXT(at("a"), "x! | y! z");
+    release(x);
+    CHECK(holds(y) && waits(z));
+    ask("w", "b");
+    release_all(requests, MANY);
+    CHECK_INT(bits(), LC_MIN_BITS);
+    CHECK_TEXT(at("a"), "y! | z");
+    CHECK_TEXT(at("b"), "y! | w");
+}
+
+TABLE_TEST(overfull_buckets_keep_all_their_keys)
+{
+    enum { N = 60 };
+    party *parties[N];
+    char key[16];
+    for (int i = 0; i < N; i++) {
+        snprintf(key, sizeof(key), "o%d", i);
+        put_key(key, 513);
+        strcat(key, "!");
+        parties[i] = ask("x", key);
+    }
+    CHECK_INT(lc_count_held(table), N);
+    for (int i = 0; i < N; i += 2) {
+        release(parties[i]);
+    }
+    for (int i = 0; i < N; i++) {
+        snprintf(key, sizeof(key), "o%d", i);
+        CHECK_TEXT(at(key), i % 2 ? "x!" : "");
+    }
+    for (int i = N - 1; i > 0; i -= 2) {
+        release(parties[i]);
+    }
+    CHECK_INT(lc_count_held(table), 0);
+}
+
+TABLE_TEST(overfull_buckets_survive_a_resize)
+{
+    static lc_request *requests[MANY];
+    enum { N = 40 };
+    char key[16];
+    for (int i = 0; i < N; i++) {
+        snprintf(key, sizeof(key), "o%d", i);
+        put_key(key, 64 * (unsigned)(i % 2)); /* both are sampled */
+        ask("x", key);
+        strcat(key, "!");
+        ask("y", key);
+    }
+    hold_all(requests, MANY);
+    release_all(requests, MANY);
+    for (int i = 0; i < N; i++) {
+        snprintf(key, sizeof(key), "o%d", i);
+        CHECK_TEXT(at(key), "x | y!");
+    }
+}
+
+TABLE_TEST(table_that_gets_no_pages_works_as_it_is)
+{
+    static lc_request *requests[20000];
+    there_are_no_pages = true;
+    hold_all(requests, 20000);
+    CHECK_INT(bits(), LC_MIN_BITS);
+    CHECK_INT(lc_count_held(table), 20000);
+    lc_request *other = request_of(7, LC_SHARED);
+    CHECK_INT(lc_try_acquire(table, other), LC_CONFLICT);
+    lc_request_free(other);
+    there_are_no_pages = false;
+    release_all(requests, 20000);
+    CHECK_INT(bits(), LC_MIN_BITS);
+}
+
+TEST(table_without_pages_is_not_made)
+{
+    there_are_no_pages = true;
+    CHECK(lc_table_new() == NULL);
+}
+
+TEST(free_of_a_resized_table_gives_all_pages_back)
+{
+    static lc_request *requests[MANY];
+    begin();
+    hold_all(requests, MANY);
+    for (uint32_t i = 0; i < MANY; i++) {
+        lc_request_drop(requests[i]);
+    }
+    size_t n = 0;
+    for (lc_request *ended = lc_table_free(table), *next; ended != NULL; ended = next) {
+        next = lc_next_ended(ended);
+        CHECK(lc_request_drop(ended));
+        lc_request_free(ended);
+        n++;
+    }
+    CHECK_INT(n, MANY);
+}
+
+TABLE_TEST(child_of_a_fork_has_an_empty_table_with_open_mutexes)
+{
+    static lc_request *requests[MANY];
+    hold_all(requests, MANY);
+    unsigned grown = bits();
+    /* A thread that is about to find out that its array is no longer current may be in
+     * the middle of a bucket of it when another forks. */
+    lc_mutex_lock(&table->arrays[LC_MIN_BITS].buckets[5].mutex);
+    lc_before_fork(table);
+    lc_request *ended = lc_after_fork_in_child(table);
+    size_t n = 0;
+    for (lc_request *next; ended != NULL; ended = next) {
+        next = lc_next_ended(ended);
+        CHECK(!lc_request_drop(ended));
+        n++;
+    }
+    CHECK_INT(n, MANY);
+    CHECK_INT(lc_count_held(table), 0);
+    for (uint32_t i = 0; i < MANY; i++) {
+        CHECK_INT(lc_release(table, requests[i]), LC_NOT_HELD);
+        CHECK_INT(lc_try_acquire(table, requests[i]), LC_OK);
+    }
+    CHECK_INT(bits(), grown);
+    release_all(requests, MANY);
+    CHECK_INT(bits(), LC_MIN_BITS);
+    CHECK_INT(lc_count_held(table), 0); /* locks every bucket */
+}
+
+TABLE_TEST(parent_of_a_fork_keeps_all)
+{
+    party *x = ask("x", "a!"), *y = ask("y", "a!");
+    lc_before_fork(table);
+    lc_after_fork_in_parent(table);
+    CHECK_TEXT(at("a"), "x! | y!");
+    release(x);
+    CHECK(holds(y));
+}
