@@ -5,7 +5,7 @@ cdef extern from "Python.h":
     PyObject *PyList_GET_ITEM(object, Py_ssize_t)
 
 cdef enum:
-    FEW = 8
+    FEW = 16
 
 
 cdef struct names_t:
@@ -48,7 +48,6 @@ cdef inline int add_name(names_t *names, object key, uint8_t mode) except -1:
     cdef lc_name *name = &names.names[names.n]
     name_key(key, name, names.scratch + names.n * SCRATCH, &names.kept)
     name.mode = mode
-    name.position = names.n
     names.n += 1
     return 0
 

@@ -8,7 +8,7 @@
 
 #define LC_INLINE_KEYS 4
 #define LC_BUCKET_BYTES 64
-#define LC_FEW 8               /* keys of a request that takes the short path */
+#define LC_FEW 16              /* keys of a request that takes the short path */
 #define LC_SAMPLING 64          /* one bucket in so many counts its keys */
 #define LC_MIN_BITS 10          /* buckets of an empty table, as a power of two */
 #define LC_MAX_BITS 30

@@ -56,7 +56,7 @@ typedef struct lc_name {
     uint8_t group_kind;     /* 0 without a group, else LC_STR1, LC_STR2, LC_STR4 */
     uint8_t id_kind;        /* lc_kind */
     uint8_t mode;           /* lc_mode; unused for an owner */
-    uint32_t position;      /* the caller's own number for this key */
+    uint32_t position;      /* set by lc_request_new() */
 } lc_name;
 
 /* The same, copied: the bytes of group and id lie one after the other. */
@@ -184,8 +184,8 @@ lc_request *lc_after_fork_in_child(lc_table *table);
 
 /* Copies `names`, sorted and without duplicates (exclusive wins), and `owner`
  * (may be NULL) into a new request with one reference.
- * `names` is sorted and compacted in place and *n set: names[i] is then the
- * origin of links[i].
+ * *n is set to the number of links, and names[i].position to the index of the name
+ * that became links[i].
  * Returns: NULL without memory. */
 lc_request *lc_request_new(lc_name *names, uint32_t *n, const lc_name *owner, void *payload);
 

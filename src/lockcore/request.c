@@ -10,14 +10,10 @@ compare_bytes(const void *a, uint32_t a_size, const void *b, uint32_t b_size)
     return a_size == 0 ? 0 : memcmp(a, b, a_size);
 }
 
-/* Orders keys by hash, so that links are in the order of their buckets; then by
- * everything else, so that equal keys are neighbours. */
-static inline int
+/* Orders different keys of one hash. */
+static int
 compare_keys(const lc_name *a, const lc_name *b)
 {
-    if (a->hash != b->hash) {
-        return a->hash < b->hash ? -1 : 1;
-    }
     if (a->id_kind != b->id_kind) {
         return (int)a->id_kind - (int)b->id_kind;
     }
@@ -28,49 +24,75 @@ compare_keys(const lc_name *a, const lc_name *b)
     return order != 0 ? order : compare_bytes(a->id, a->id_size, b->id, b->id_size);
 }
 
-/* Among equal keys the exclusive one comes first, then the one named first. */
-static inline int
-compare_names(const void *left, const void *right)
+/* Sorting these moves less than sorting names. */
+typedef struct lc_order {
+    uint64_t hash;
+    uint32_t index;     /* of the name */
+} lc_order;
+
+static int
+compare_hashes(const void *left, const void *right)
 {
-    const lc_name *a = left, *b = right;
-    int order = compare_keys(a, b);
-    if (order != 0) {
-        return order;
+    const lc_order *a = left, *b = right;
+    if (a->hash != b->hash) {
+        return a->hash < b->hash ? -1 : 1;
     }
-    if (a->mode != b->mode) {
-        return a->mode == LC_EXCLUSIVE ? -1 : 1;
-    }
-    return a->position < b->position ? -1 : 1;
+    return a->index < b->index ? -1 : 1;
 }
 
-static uint32_t
-sort_and_compact(lc_name *names, uint32_t n)
+static void
+sort_by_hash(lc_order *order, uint32_t n)
 {
-    if (n < 2) {
-        return n;
+    const uint32_t few = 24;
+    if (n > few) {
+        qsort(order, n, sizeof(*order), compare_hashes);
+        return;
     }
-    if (n <= 8) {
-        for (uint32_t i = 1; i < n; i++) {
-            if (compare_names(&names[i - 1], &names[i]) < 0) {
-                continue;
-            }
-            lc_name name = names[i];
-            uint32_t j = i;
-            for (; j > 0 && compare_names(&names[j - 1], &name) > 0; j--) {
-                names[j] = names[j - 1];
-            }
-            names[j] = name;
+    for (uint32_t i = 1; i < n; i++) {
+        lc_order each = order[i];
+        uint32_t j = i;
+        for (; j > 0 && order[j - 1].hash > each.hash; j--) {
+            order[j] = order[j - 1];
         }
-    } else {
-        qsort(names, n, sizeof(*names), compare_names);
+        order[j] = each;
     }
+}
+
+/* Of equal keys keeps the first exclusive one, else the first; keys that share a hash
+ * only are kept. Returns: how many are left. */
+static uint32_t
+drop_duplicates(const lc_name *names, lc_order *order, uint32_t n)
+{
     uint32_t kept = 1;
     for (uint32_t i = 1; i < n; i++) {
-        if (compare_keys(&names[kept - 1], &names[i]) != 0) {
-            names[kept++] = names[i];
+        uint32_t j = kept;
+        while (j > 0 && order[j - 1].hash == order[i].hash
+               && compare_keys(&names[order[j - 1].index], &names[order[i].index]) != 0) {
+            j--;
+        }
+        bool is_new = j == 0 || order[j - 1].hash != order[i].hash;
+        if (LC_LIKELY(is_new)) {
+            order[kept++] = order[i];
+        } else if (names[order[i].index].mode > names[order[j - 1].index].mode) {
+            order[j - 1] = order[i];
         }
     }
     return kept;
+}
+
+/* Returns: the number of different keys; order[] has their names, in the order of
+ * their buckets. */
+static uint32_t
+put_in_order(const lc_name *names, uint32_t n, lc_order *order)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        order[i] = (lc_order){names[i].hash, i};
+    }
+    if (n < 2) {
+        return n;
+    }
+    sort_by_hash(order, n);
+    return drop_duplicates(names, order, n);
 }
 
 static size_t
@@ -133,13 +155,13 @@ set_up_link(lc_link *link, uint32_t index, uint8_t mode)
     link->had_queue = link->is_blocked = link->is_open = false;
 }
 
-lc_request *
-lc_request_new(lc_name *names, uint32_t *n, const lc_name *owner, void *payload)
+static lc_request *
+new_request(lc_name *names, const lc_order *order, uint32_t n_links, const lc_name *owner,
+            void *payload)
 {
-    uint32_t n_links = *n = sort_and_compact(names, *n);
     size_t size = sizeof(lc_request) + n_links * sizeof(lc_link);
     for (uint32_t i = 0; i < n_links; i++) {
-        size += name_bytes(&names[i]);
+        size += name_bytes(&names[order[i].index]);
     }
     if (owner != NULL) {
         size += sizeof(lc_key) + name_bytes(owner);
@@ -156,8 +178,28 @@ lc_request_new(lc_name *names, uint32_t *n, const lc_name *owner, void *payload)
         bytes = lc_copy_name(request->owner, owner, bytes + sizeof(lc_key));
     }
     for (uint32_t i = 0; i < n_links; i++) {
-        set_up_link(&request->links[i], i, names[i].mode);
-        bytes = lc_copy_name(&request->links[i].key, &names[i], bytes);
+        const lc_name *name = &names[order[i].index];
+        set_up_link(&request->links[i], i, name->mode);
+        bytes = lc_copy_name(&request->links[i].key, name, bytes);
+        names[i].position = order[i].index;
+    }
+    return request;
+}
+
+lc_request *
+lc_request_new(lc_name *names, uint32_t *n, const lc_name *owner, void *payload)
+{
+    lc_order few[24], *order = few;
+    if (*n > sizeof(few) / sizeof(few[0])) {
+        order = lc_malloc(*n * sizeof(lc_order));
+        if (order == NULL) {
+            return NULL;
+        }
+    }
+    *n = put_in_order(names, *n, order);
+    lc_request *request = new_request(names, order, *n, owner, payload);
+    if (order != few) {
+        free(order);
     }
     return request;
 }

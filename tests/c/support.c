@@ -279,6 +279,47 @@ statistics(void)
     return all;
 }
 
+/* ---- many keys ------------------------------------------------------------- */
+
+lc_request *
+numbered_request(uint32_t number, lc_mode mode)
+{
+    lc_name name = {.id = &number,
+                    .id_size = sizeof(number),
+                    .id_kind = LC_INT,
+                    .mode = (uint8_t)mode,
+                    .hash = (number + 1) * UINT64_C(0x9E3779B97F4A7C15)};
+    uint32_t n = 1;
+    lc_request *request = lc_request_new(&name, &n, NULL, NULL);
+    CHECK(request != NULL);
+    return request;
+}
+
+void
+hold_numbers(lc_request **requests, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        requests[i] = numbered_request(i, LC_EXCLUSIVE);
+        CHECK_INT(lc_try_acquire(table, requests[i]), LC_OK);
+    }
+}
+
+void
+release_numbers(lc_request **requests, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        CHECK_INT(lc_release(table, requests[i]), LC_OK);
+        CHECK(lc_request_drop(requests[i]));
+        lc_request_free(requests[i]);
+    }
+}
+
+unsigned
+table_bits(void)
+{
+    return atomic_load(&table->array)->bits;
+}
+
 /* ---- begin and end --------------------------------------------------------- */
 
 void

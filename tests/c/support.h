@@ -63,6 +63,12 @@ bool is_queued_at(const party *party, const char *key);
 const char *at(const char *key);
 lc_statistics statistics(void);
 
+/* Keys that are numbers, exclusive, each held by a request of its own: to make the table grow. */
+lc_request *numbered_request(uint32_t number, lc_mode mode);
+void hold_numbers(lc_request **requests, uint32_t n);
+void release_numbers(lc_request **requests, uint32_t n);
+unsigned table_bits(void);
+
 /* For lc_rows_clear(): frees. */
 void dispose(lc_request *request);
 

@@ -18,59 +18,20 @@ __wrap_mmap(void *address, size_t size, int protection, int flags, int file, off
                               : __real_mmap(address, size, protection, flags, file, offset);
 }
 
-static lc_request *
-request_of(uint32_t number, lc_mode mode)
-{
-    lc_name name = {.id = &number,
-                    .id_size = sizeof(number),
-                    .id_kind = LC_INT,
-                    .mode = (uint8_t)mode,
-                    .hash = (number + 1) * UINT64_C(0x9E3779B97F4A7C15)};
-    uint32_t n = 1;
-    lc_request *request = lc_request_new(&name, &n, NULL, NULL);
-    CHECK(request != NULL);
-    return request;
-}
-
-static unsigned
-bits(void)
-{
-    return atomic_load(&table->array)->bits;
-}
-
-static void
-hold_all(lc_request **requests, uint32_t n)
-{
-    for (uint32_t i = 0; i < n; i++) {
-        requests[i] = request_of(i, LC_EXCLUSIVE);
-        CHECK_INT(lc_try_acquire(table, requests[i]), LC_OK);
-    }
-}
-
-static void
-release_all(lc_request **requests, uint32_t n)
-{
-    for (uint32_t i = 0; i < n; i++) {
-        CHECK_INT(lc_release(table, requests[i]), LC_OK);
-        CHECK(lc_request_drop(requests[i]));
-        lc_request_free(requests[i]);
-    }
-}
-
 TABLE_TEST(table_grows_with_its_keys_and_shrinks_again)
 {
     static lc_request *requests[MANY];
     for (int round = 0; round < 3; round++) {
-        CHECK_INT(bits(), LC_MIN_BITS);
-        hold_all(requests, MANY);
-        CHECK(bits() >= 15 && bits() <= 18);
+        CHECK_INT(table_bits(), LC_MIN_BITS);
+        hold_numbers(requests, MANY);
+        CHECK(table_bits() >= 15 && table_bits() <= 18);
         CHECK_INT(lc_count_held(table), MANY);
         for (uint32_t i = 0; i < MANY; i += 997) {
-            lc_request *other = request_of(i, LC_SHARED);
+            lc_request *other = numbered_request(i, LC_SHARED);
             CHECK_INT(lc_try_acquire(table, other), LC_CONFLICT);
             lc_request_free(other);
         }
-        release_all(requests, MANY);
+        release_numbers(requests, MANY);
         CHECK_INT(lc_count_held(table), 0);
         CHECK_INT(atomic_load(&table->sampled_keys), 0);
     }
@@ -80,14 +41,14 @@ TABLE_TEST(waiters_keep_their_places_when_the_table_is_resized)
 {
     static lc_request *requests[MANY];
     party *x = ask("x", "a! b"), *y = ask("y", "a! b!"), *z = ask("z", "a");
-    hold_all(requests, MANY);
-    CHECK(bits() > LC_MIN_BITS);
+    hold_numbers(requests, MANY);
+    CHECK(table_bits() > LC_MIN_BITS);
     CHECK_TEXT(at("a"), "x! | y! z");
     release(x);
     CHECK(holds(y) && waits(z));
     ask("w", "b");
-    release_all(requests, MANY);
-    CHECK_INT(bits(), LC_MIN_BITS);
+    release_numbers(requests, MANY);
+    CHECK_INT(table_bits(), LC_MIN_BITS);
     CHECK_TEXT(at("a"), "y! | z");
     CHECK_TEXT(at("b"), "y! | w");
 }
@@ -129,8 +90,8 @@ TABLE_TEST(overfull_buckets_survive_a_resize)
         strcat(key, "!");
         ask("y", key);
     }
-    hold_all(requests, MANY);
-    release_all(requests, MANY);
+    hold_numbers(requests, MANY);
+    release_numbers(requests, MANY);
     for (int i = 0; i < N; i++) {
         snprintf(key, sizeof(key), "o%d", i);
         CHECK_TEXT(at(key), "x | y!");
@@ -141,15 +102,15 @@ TABLE_TEST(table_that_gets_no_pages_works_as_it_is)
 {
     static lc_request *requests[20000];
     there_are_no_pages = true;
-    hold_all(requests, 20000);
-    CHECK_INT(bits(), LC_MIN_BITS);
+    hold_numbers(requests, 20000);
+    CHECK_INT(table_bits(), LC_MIN_BITS);
     CHECK_INT(lc_count_held(table), 20000);
-    lc_request *other = request_of(7, LC_SHARED);
+    lc_request *other = numbered_request(7, LC_SHARED);
     CHECK_INT(lc_try_acquire(table, other), LC_CONFLICT);
     lc_request_free(other);
     there_are_no_pages = false;
-    release_all(requests, 20000);
-    CHECK_INT(bits(), LC_MIN_BITS);
+    release_numbers(requests, 20000);
+    CHECK_INT(table_bits(), LC_MIN_BITS);
 }
 
 TEST(table_without_pages_is_not_made)
@@ -162,7 +123,7 @@ TEST(free_of_a_resized_table_gives_all_pages_back)
 {
     static lc_request *requests[MANY];
     begin();
-    hold_all(requests, MANY);
+    hold_numbers(requests, MANY);
     for (uint32_t i = 0; i < MANY; i++) {
         lc_request_drop(requests[i]);
     }
@@ -179,8 +140,8 @@ TEST(free_of_a_resized_table_gives_all_pages_back)
 TABLE_TEST(child_of_a_fork_has_an_empty_table_with_open_mutexes)
 {
     static lc_request *requests[MANY];
-    hold_all(requests, MANY);
-    unsigned grown = bits();
+    hold_numbers(requests, MANY);
+    unsigned grown = table_bits();
     /* A thread that is about to find out that its array is no longer current may be in
      * the middle of a bucket of it when another forks. */
     lc_mutex_lock(&table->arrays[LC_MIN_BITS].buckets[5].mutex);
@@ -198,9 +159,9 @@ TABLE_TEST(child_of_a_fork_has_an_empty_table_with_open_mutexes)
         CHECK_INT(lc_release(table, requests[i]), LC_NOT_HELD);
         CHECK_INT(lc_try_acquire(table, requests[i]), LC_OK);
     }
-    CHECK_INT(bits(), grown);
-    release_all(requests, MANY);
-    CHECK_INT(bits(), LC_MIN_BITS);
+    CHECK_INT(table_bits(), grown);
+    release_numbers(requests, MANY);
+    CHECK_INT(table_bits(), LC_MIN_BITS);
     CHECK_INT(lc_count_held(table), 0); /* locks every bucket */
 }
 
