@@ -276,7 +276,7 @@ cdef class Table:
     cdef int list_holders(self, object owner, lc_rows *rows) except -1:
         cdef lc_name name
         cdef unsigned char scratch[SCRATCH]
-        cdef PyObject *kept = NULL
+        cdef kept_t *kept = NULL
         cdef lc_status status
         try:
             if owner is not None:
@@ -285,7 +285,7 @@ cdef class Table:
                     raise TypeError("an owner must be str, int or uuid.UUID, not bytes")
             status = lc_list_holders(self.table, NULL if owner is None else &name, rows)
         finally:
-            Py_XDECREF(kept)
+            drop_kept(kept)
         if status != LC_OK:
             raise MemoryError
         return 0

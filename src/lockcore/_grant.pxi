@@ -96,7 +96,7 @@ cdef class Grant:
         """
         cdef lc_name name
         cdef unsigned char scratch[SCRATCH]
-        cdef PyObject *kept = NULL
+        cdef kept_t *kept = NULL
         cdef lc_rows rows = lc_rows(NULL, 0, 0)
         cdef lc_status status
         try:
@@ -114,7 +114,7 @@ cdef class Grant:
                 check(self.manager, self, status, take_rows(&rows))
         finally:
             lc_rows_clear(&rows, dispose)
-            Py_XDECREF(kept)
+            drop_kept(kept)
 
     @property
     def owner(self):

@@ -1,7 +1,7 @@
 # Keys and owners: from Python objects to names, and back.
 #
-# A name borrows its bytes from the object, from the scratch beside it, or from a list
-# of bytes to keep. Hashes are those of the base types, taken from their slots, so that
+# A name borrows its bytes from the object, from the scratch beside it, or from a copy
+# that is kept. Hashes are those of the base types, taken from their slots, so that
 # no method of a subclass runs.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -56,6 +56,34 @@ cdef inline void name_text(object text, const void **data, uint32_t *size, uint8
     bits[0] = <uint64_t> PyUnicode_Type.tp_hash(text)
 
 
+cdef struct kept_t:
+    kept_t *next
+    unsigned char data[0]
+
+
+cdef const void *keep(const void *data, size_t size, kept_t **kept) except NULL:
+    """Copies data until drop_kept().
+
+    Not a list of objects: making one can collect garbage, and a finaliser could then change
+    the collection of keys whose bytes are borrowed.
+    """
+    cdef kept_t *copy = <kept_t *> malloc(sizeof(kept_t) + size)
+    if copy == NULL:
+        raise MemoryError
+    memcpy(copy.data, data, size)
+    copy.next = kept[0]
+    kept[0] = copy
+    return copy.data
+
+
+cdef inline void drop_kept(kept_t *kept) noexcept:
+    cdef kept_t *next_one
+    while kept != NULL:
+        next_one = kept.next
+        free(kept)
+        kept = next_one
+
+
 cdef int check_size(Py_ssize_t size, Py_ssize_t limit, str what) except -1:
     if size > limit:
         raise ValueError(f"{what} is too long: {size} bytes, at most {limit}")
@@ -63,7 +91,7 @@ cdef int check_size(Py_ssize_t size, Py_ssize_t limit, str what) except -1:
 
 
 cdef int name_number(object number, lc_name *name, unsigned char *scratch,
-                     PyObject **keep) except -1:
+                     kept_t **kept) except -1:
     cdef int overflow = 0
     cdef long long value = PyLong_AsLongLongAndOverflow(number, &overflow)
     cdef int i
@@ -76,12 +104,9 @@ cdef int name_number(object number, lc_name *name, unsigned char *scratch,
         name.hash = mix(<uint64_t> value ^ seed)
         return 0
     digits = int.to_bytes(number, int.bit_length(number) // 8 + 1, "little", signed=True)
-    if keep[0] == NULL:
-        kept = []
-        Py_INCREF(kept)
-        keep[0] = <PyObject *> kept
-    (<list> keep[0]).append(digits)
-    return name_bytes(digits, name, LC_INT)
+    name_bytes(digits, name, LC_INT)
+    name.id = keep(name.id, name.id_size, kept)
+    return 0
 
 
 cdef int name_bytes(object data, lc_name *name, int kind) except -1:
@@ -93,12 +118,12 @@ cdef int name_bytes(object data, lc_name *name, int kind) except -1:
     return 0
 
 
-cdef int name_rare_id(object value, lc_name *name, unsigned char *scratch, PyObject **keep,
+cdef int name_rare_id(object value, lc_name *name, unsigned char *scratch, kept_t **kept,
                       str what) except -1:
     if PyBytes_Check(value):
         return name_bytes(value, name, LC_BYTES)
     if PyLong_Check(value) and not PyBool_Check(value):
-        return name_number(value, name, scratch, keep)
+        return name_number(value, name, scratch, kept)
     if isinstance(value, UUID):
         digits = int.to_bytes(int_of_uuid.__get__(value), SCRATCH, "big")
         name_bytes(digits, name, LC_UUID)
@@ -108,14 +133,14 @@ cdef int name_rare_id(object value, lc_name *name, unsigned char *scratch, PyObj
     raise TypeError(f"{what} must be {ID_KINDS}, not {type(value).__name__}")
 
 
-cdef inline int name_id(object value, lc_name *name, unsigned char *scratch, PyObject **keep,
+cdef inline int name_id(object value, lc_name *name, unsigned char *scratch, kept_t **kept,
                         str what) except -1:
     cdef uint64_t bits = 0
     name.group = NULL
     name.group_size = 0
     name.group_kind = 0
     if not PyUnicode_Check(value):
-        return name_rare_id(value, name, scratch, keep, what)
+        return name_rare_id(value, name, scratch, kept, what)
     if PyUnicode_GET_LENGTH(value) > 0x30000000:
         check_size(PyUnicode_GET_LENGTH(value), 0x30000000, "an id")
     name_text(value, &name.id, &name.id_size, &name.id_kind, &bits)
@@ -124,7 +149,7 @@ cdef inline int name_id(object value, lc_name *name, unsigned char *scratch, PyO
     return 0
 
 
-cdef int name_pair(object pair, lc_name *name, unsigned char *scratch, PyObject **keep) except -1:
+cdef int name_pair(object pair, lc_name *name, unsigned char *scratch, kept_t **kept) except -1:
     cdef uint64_t bits = 0
     if PyTuple_GET_SIZE(pair) != 2:
         raise TypeError(
@@ -136,7 +161,7 @@ cdef int name_pair(object pair, lc_name *name, unsigned char *scratch, PyObject 
     if not PyUnicode_Check(group):
         raise TypeError(f"the group of a key must be str, not {type(group).__name__}")
     check_size(PyUnicode_GET_LENGTH(group) * PyUnicode_KIND(group), MAX_GROUP, "a group")
-    name_id(value, name, scratch, keep, "the id of a key")
+    name_id(value, name, scratch, kept, "the id of a key")
     name_text(group, &name.group, &name.group_size, &name.group_kind, &bits)
     name.hash = (name.hash ^ (bits + 0x632BE59BD9B4E019ULL)) * 0x9E3779B97F4A7C15ULL
     name.hash ^= name.hash >> 32
@@ -144,10 +169,10 @@ cdef int name_pair(object pair, lc_name *name, unsigned char *scratch, PyObject 
 
 
 cdef inline int name_key(object key, lc_name *name, unsigned char *scratch,
-                         PyObject **keep) except -1:
+                         kept_t **kept) except -1:
     if PyTuple_Check(key):
-        return name_pair(key, name, scratch, keep)
-    return name_id(key, name, scratch, keep, "a key")
+        return name_pair(key, name, scratch, kept)
+    return name_id(key, name, scratch, kept, "a key")
 
 
 cdef object text_of(int kind, const unsigned char *data, Py_ssize_t size):

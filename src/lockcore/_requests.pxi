@@ -3,6 +3,7 @@
 cdef extern from "Python.h":
     Py_ssize_t PyList_GET_SIZE(object)
     PyObject *PyList_GET_ITEM(object, Py_ssize_t)
+    Py_ssize_t PyObject_Size(object)
 
 cdef enum:
     FEW = 16
@@ -12,7 +13,7 @@ cdef struct names_t:
     lc_name *names
     unsigned char *scratch
     uint32_t n
-    PyObject *kept
+    kept_t *kept
     lc_name few_names[FEW]
     unsigned char few_scratch[FEW * SCRATCH]
 
@@ -41,7 +42,7 @@ cdef inline void end_names(names_t *names) noexcept:
         free(names.names)
     if names.scratch != names.few_scratch:
         free(names.scratch)
-    Py_XDECREF(names.kept)
+    drop_kept(names.kept)
 
 
 cdef inline int add_name(names_t *names, object key, uint8_t mode) except -1:
@@ -85,6 +86,10 @@ cdef inline object collected(object keys, str what):
     return collect(keys, what)
 
 
+cdef inline Py_ssize_t size_of(object keys) noexcept:
+    return PyList_GET_SIZE(keys) if type(keys) is list else PyObject_Size(keys)
+
+
 cdef int add_names(names_t *names, object keys, uint8_t mode) except -1:
     if type(keys) is list:
         for key in <list> keys:
@@ -126,12 +131,12 @@ cdef lc_request *build_one(object key, object message) except NULL:
     """The common shape, one exclusive key and no owner, without what the others need."""
     cdef lc_name name
     cdef unsigned char scratch[SCRATCH]
-    cdef PyObject *kept = NULL
+    cdef kept_t *kept = NULL
     cdef uint32_t n = 1
     name_key(key, &name, scratch, &kept)
     name.mode = LC_EXCLUSIVE
     cdef lc_request *request = lc_request_new(&name, &n, NULL, NULL)
-    Py_XDECREF(kept)
+    drop_kept(kept)
     if request == NULL:
         raise MemoryError
     if message is not None:
@@ -159,14 +164,17 @@ cdef lc_request *build_any(Table table, object exclusive, object shared, object 
     cdef lc_name owner_name
     cdef unsigned char owner_scratch[SCRATCH]
     cdef lc_request *request
-    cdef PyObject *kept_owner = NULL
+    cdef kept_t *kept_owner = NULL
     if exclusive is not NO_KEYS:
         exclusive = collected(exclusive, "exclusive")
     if shared is not NO_KEYS:
         shared = collected(shared, "shared")
+    messages = messages_by_position(table, exclusive, shared, message)
     begin_names(&names)
     try:
-        make_room(&names, len(exclusive) + len(shared))
+        # From here until the names are copied no object is made that the garbage collector
+        # knows: a finaliser might change the collections whose keys are borrowed.
+        make_room(&names, size_of(exclusive) + size_of(shared))
         if exclusive is not NO_KEYS:
             add_names(&names, exclusive, LC_EXCLUSIVE)
         if shared is not NO_KEYS:
@@ -175,7 +183,6 @@ cdef lc_request *build_any(Table table, object exclusive, object shared, object 
             name_id(owner, &owner_name, owner_scratch, &kept_owner, "an owner")
             if owner_name.id_kind == LC_BYTES:
                 raise TypeError("an owner must be str, int or uuid.UUID, not bytes")
-        messages = messages_by_position(table, exclusive, shared, message)
         request = lc_request_new(
             names.names, &names.n, NULL if owner is None else &owner_name, NULL
         )
@@ -189,7 +196,7 @@ cdef lc_request *build_any(Table table, object exclusive, object shared, object 
         return request
     finally:
         end_names(&names)
-        Py_XDECREF(kept_owner)
+        drop_kept(kept_owner)
 
 
 cdef double seconds_of(object timeout) except? -1:

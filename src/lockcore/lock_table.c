@@ -166,6 +166,13 @@ drop_table_reference(lc_request *request)
 static LC_ALWAYS_INLINE void
 lock_few(lc_table *table, const lc_request *request, uint32_t n, lc_bucket **buckets)
 {
+    if (n > 1) {
+        /* A hint only, should the array change; then the lines come one by one. */
+        const lc_array *array = atomic_load_explicit(&table->array, memory_order_acquire);
+        for (uint32_t i = 0; i < n; i++) {
+            LC_PREFETCH_TO_WRITE(lc_bucket_of(array, request->links[i].key.hash));
+        }
+    }
     buckets[0] = lock_bucket(table, request->links[0].key.hash);
     if (n > 1) {
         const lc_array *array = atomic_load_explicit(&table->array, memory_order_relaxed);
@@ -214,15 +221,20 @@ static LC_ALWAYS_INLINE bool
 release_lone_keys(lc_table *table, lc_request *request, uint32_t n)
 {
     lc_bucket *buckets[LC_FEW];
+    lc_link **wheres[LC_FEW];
     bool are_alone = true;
     lock_few(table, request, n, buckets);
     for (uint32_t i = 0; i < n && are_alone; i++) {
-        are_alone = find_lone_link(buckets[i], &request->links[i]) != NULL;
+        wheres[i] = find_lone_link(buckets[i], &request->links[i]);
+        are_alone = wheres[i] != NULL;
     }
     if (LC_LIKELY(are_alone)) {
         for (uint32_t i = 0; i < n; i++) {
             lc_link *link = &request->links[i];
-            drop_lone_link(table, buckets[i], find_lone_link(buckets[i], link), link);
+            if (LC_UNLIKELY(i > 0 && buckets[i] == buckets[i - 1])) {
+                wheres[i] = find_lone_link(buckets[i], link); /* it may have moved */
+            }
+            drop_lone_link(table, buckets[i], wheres[i], link);
         }
         atomic_store_explicit(&request->state, LC_ENDED, memory_order_release);
     }

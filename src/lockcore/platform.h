@@ -14,10 +14,12 @@
 #if defined(__GNUC__) || defined(__clang__)
 #define LC_LIKELY(x) __builtin_expect(!!(x), 1)
 #define LC_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define LC_PREFETCH_TO_WRITE(address) __builtin_prefetch((address), 1)
 #define LC_ALWAYS_INLINE inline __attribute__((always_inline))
 #else
 #define LC_LIKELY(x) (x)
 #define LC_UNLIKELY(x) (x)
+#define LC_PREFETCH_TO_WRITE(address) ((void)0)
 #define LC_ALWAYS_INLINE inline
 #endif
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -172,7 +173,9 @@ def test_message_places_are_filled_with_parameters() -> None:
     [
         ("{", ValueError),
         ("{}", TypeError),
-        ("{vm.name}", TypeError),
+        ("{vm[0]}", TypeError),
+        ("{vm.}", TypeError),
+        ("{vm:{width}}", TypeError),
         (b"busy", TypeError),
     ],
 )
@@ -185,6 +188,47 @@ def test_message_that_cannot_be_filled_is_refused(message: object, error: type[E
 def test_id_that_is_no_name_is_refused(id: object) -> None:
     with pytest.raises(TypeError, match="the id of a key must be the name of a parameter"):
         exclusive("VM", id)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("id", "error", "text"),
+    [
+        ("{vm", ValueError, "cannot read '{vm': expected '}'"),
+        ("{vm[0]}", TypeError, "has a place {vm[0]} that names no parameter"),
+        (lambda vm, /: vm, TypeError, "does not name what it reads: wrap it in a lambda"),
+        (min, TypeError, "cannot tell what <built-in function min> reads: wrap it in a lambda"),
+    ],
+)
+def test_id_that_cannot_be_read_is_refused(id: Any, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=re.escape(text)):
+        exclusive("VM", id)
+
+
+def test_template_and_function_ids_are_read_from_parameters() -> None:
+    @locks(
+        exclusive("VM", "{vm.real}", message="{vm.real} is moved"),
+        shared("NIC", "{host}/{nic:02}"),
+        shared("RACK", lambda host, nic: f"{host}-{nic}"),
+        shared("ITSELF", lambda self: self.host),
+        scope=Scope.COMMAND,
+    )
+    class Move(Command):
+        vm: int
+        host: str
+        nic: int = 1
+
+    command = Move(vm=7, host="h1")
+    assert command.exclusive_locks() == {("VM", 7): "7 is moved"}
+    assert list(command.shared_locks()) == [("NIC", "h1/01"), ("RACK", "h1-1"), ("ITSELF", "h1")]
+
+
+@pytest.mark.parametrize("id", ["{host.id}", lambda host: host])
+def test_template_or_function_that_names_a_missing_parameter_is_refused(id: Any) -> None:
+    with pytest.raises(TypeError, match="cannot lock VM exclusive: Stop has no parameter 'host'"):
+
+        @locks(exclusive("VM", id), scope=Scope.COMMAND)
+        class Stop(Command):
+            vm: str
 
 
 def test_group_that_is_no_text_is_refused() -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import functools
 import inspect
+import uuid
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 
@@ -97,6 +101,103 @@ def test_missing_argument_is_the_functions_own_error(manager: LockManager) -> No
 
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'vm'"):
         start("h1")  # type: ignore[call-arg]
+
+
+@dataclasses.dataclass
+class Vm:
+    id: object
+    name: str = "web"
+
+
+@pytest.mark.parametrize("id", ["{vm.id}", lambda vm: vm.id])
+def test_id_is_a_part_of_an_argument_of_whatever_type(manager: LockManager, id: Any) -> None:
+    @locks(exclusive("VM", id, message="{vm.name} starts"), manager=manager)
+    def start(vm: Vm) -> object:
+        return [(row.key, row.message) for row in manager.snapshot()]
+
+    number = uuid.uuid4()
+    assert start(Vm(number)) == [(("VM", number), "web starts")]
+
+
+def test_id_is_put_together_by_a_template(manager: LockManager) -> None:
+    @locks(shared("NIC", "{host}/{nic:02}"), manager=manager)
+    def plug(host: str, *, nic: int = 1) -> object:
+        return held(manager)
+
+    assert plug("h1") == [(("NIC", "h1/01"), "shared")]
+    assert plug("h1", nic=2) == [(("NIC", "h1/02"), "shared")]
+
+
+def test_function_for_an_id_may_have_parameters_of_its_own(manager: LockManager) -> None:
+    @locks(exclusive("VM", lambda vm, prefix="vm-": prefix + vm), manager=manager)
+    def start(vm: str, prefix: str = "not this one") -> object:
+        return held(manager)
+
+    assert start("1") == [(("VM", "vm-1"), "exclusive")]
+
+
+def test_error_of_a_function_for_an_id_is_raised_and_nothing_is_called(
+    manager: LockManager,
+) -> None:
+    names = {"web": 1}
+
+    @locks(exclusive("VM", lambda vm: names[vm]), manager=manager)
+    def start(vm: str) -> None:
+        raise AssertionError(vm)
+
+    with pytest.raises(KeyError):
+        start("db")
+    assert len(manager) == 0
+
+
+def test_each_key_has_its_own_message(manager: LockManager) -> None:
+    @locks(
+        exclusive("VM", "vm", message="VM_STARTS"),
+        exclusive("DISK", "vm"),
+        shared("POOL", "pool", message="POOL_IS_USED"),
+        shared("HOST", "pool", message=Message("ON", Vm="{vm}")),
+        manager=manager,
+    )
+    def start(vm: str, pool: str) -> object:
+        return {row.key[0]: row.message for row in manager.snapshot()}  # type: ignore[index]
+
+    assert start("web", "p1") == {
+        "VM": "VM_STARTS",
+        "DISK": None,
+        "POOL": "POOL_IS_USED",
+        "HOST": Message("ON", Vm="web"),
+    }
+
+
+def test_positional_only_argument_is_not_found_by_name(manager: LockManager) -> None:
+    @locks(exclusive("VM", "vm"), manager=manager)
+    def start(vm: str = "default", /, **options: str) -> object:
+        return held(manager)
+
+    assert start(vm="another") == [(("VM", "default"), "exclusive")]
+
+
+def test_missing_keyword_argument_is_an_error_and_nothing_is_called(manager: LockManager) -> None:
+    @locks(exclusive("VM", "vm"), manager=manager)
+    def start(*hosts: str, vm: str) -> None: ...
+
+    with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 'vm'"):
+        start("h1")  # type: ignore[call-arg]
+    assert manager.statistics().acquired == 0
+
+
+def test_argument_that_only_an_inner_wrapper_knows_is_never_left_unlocked(
+    manager: LockManager,
+) -> None:
+    def start(vm: str) -> None:
+        raise AssertionError(vm)
+
+    @functools.wraps(start)
+    def with_vm() -> None:
+        start("web")
+
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'vm'"):
+        locks(exclusive("VM", "vm"), manager=manager)(with_vm)()
 
 
 def test_function_keeps_its_name_and_signature(manager: LockManager) -> None:

@@ -8,15 +8,28 @@ import importlib
 import inspect
 import weakref
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Protocol, dataclass_transform
+from typing import Any, ClassVar, Final, Protocol, dataclass_transform
 
 from lockcore._types import Key, Keys, Message, Mode
 from lockcore.engine._locks import scope_may_follow
+from lockcore.engine._readers import Reader
 from lockcore.engine._result import CommandResult
-from lockcore.engine._rules import UNSET, Declaration, Messages, Unset, check_fields
+from lockcore.engine._rules import (
+    UNSET,
+    BoundRule,
+    Declaration,
+    Messages,
+    Unset,
+    check_fields,
+    read_keys,
+)
 from lockcore.engine._tasks import Task
 
 __all__ = ["Command", "CommandTypes", "LockRequest", "lock_request", "parameters_of", "type_name"]
+
+
+_ITSELF: Final = "self"
+"""As what functions for ids know the command itself."""
 
 
 class Run(Protocol):
@@ -52,6 +65,7 @@ class Command:
 
     __dataclass_transform__: ClassVar[dict[str, Any]]  # set by the decorator
     _locks: ClassVar[Declaration] = Declaration()
+    _bound_rules: ClassVar[tuple[BoundRule, ...]] = ()
     _run: Run | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -69,6 +83,7 @@ class Command:
         dataclasses.dataclass(kw_only=True, eq=False)(cls)
         for base in cls.__bases__:
             cls._locks = cls._locks.merged(getattr(base, "_locks", Declaration()))
+        cls._bound_rules = cls._locks.bound(_field_reader)
         if not scope_may_follow():
             _check_scope(cls)
         _known[type_name(cls)] = cls
@@ -78,10 +93,11 @@ class Command:
         names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
         check_fields(
             declaration.rules,
-            lambda name: name in names or _is_property(getattr(cls, name, None)),
+            lambda name: name in names or name == _ITSELF or _is_property(getattr(cls, name, None)),
             cls.__name__,
         )
         cls._locks = declaration.merged(cls._locks)
+        cls._bound_rules = cls._locks.bound(_field_reader)
         _check_scope(cls)
 
     @property
@@ -104,11 +120,14 @@ class Command:
         Overridden where `@locks` is not enough. The keys that `@locks` declares are taken in any
         case; an override says which others are.
         """
-        return self._locks.keys(Mode.EXCLUSIVE, functools.partial(getattr, self))
+        return self._declared_keys(Mode.EXCLUSIVE)
 
     def shared_locks(self) -> Keys:
         """The keys to lock shared, like `exclusive_locks`."""
-        return self._locks.keys(Mode.SHARED, functools.partial(getattr, self))
+        return self._declared_keys(Mode.SHARED)
+
+    def _declared_keys(self, mode: Mode) -> Messages:
+        return read_keys(self._bound_rules, mode, (self,), {})
 
     def validate(self) -> str | Message | Iterable[str | Message] | None:
         """Returns or yields why the command must not be executed; None or nothing if it may.
@@ -183,9 +202,8 @@ def lock_request(command: Command) -> LockRequest:
             has keys and no scope.
     """
     _check_scope(type(command))
-    declared, value_of = command._locks, functools.partial(getattr, command)
-    exclusive = _with_returned(declared.keys(Mode.EXCLUSIVE, value_of), command.exclusive_locks())
-    shared = _with_returned(declared.keys(Mode.SHARED, value_of), command.shared_locks())
+    exclusive = _with_returned(command._declared_keys(Mode.EXCLUSIVE), command.exclusive_locks())
+    shared = _with_returned(command._declared_keys(Mode.SHARED), command.shared_locks())
     for key in exclusive.keys() & shared.keys():
         message = shared.pop(key)
         exclusive[key] = message if exclusive[key] is None else exclusive[key]
@@ -263,6 +281,15 @@ def _check_method(cls: type[Command], name: str) -> None:
         raise TypeError(f"{cls.__name__}.{name} is async: the engine would never await it")
     if name != "validate" and inspect.isgeneratorfunction(method):
         raise TypeError(f"{cls.__name__}.{name} yields: the engine would never run it")
+
+
+def _field_reader(name: str) -> Reader:
+    """Reads a field of a command that is the only argument."""
+
+    def read(args: tuple[Any, ...], _: dict[str, Any]) -> Any:
+        return args[0] if name == _ITSELF else getattr(args[0], name)
+
+    return read
 
 
 def _is_property(attribute: object) -> bool:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import functools
 import inspect
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar, cast
 
 from lockcore._manager import LockManager
-from lockcore._types import Mode
+from lockcore._types import Message, Mode
+from lockcore.engine._readers import Reader, argument_readers
 from lockcore.engine._rules import (
     UNSET,
+    BoundRule,
     Declaration,
     KeyRule,
     Scope,
     Unset,
     check_fields,
     check_timeout,
+    read_keys,
 )
 
 __all__ = ["default_manager", "locks", "scope_may_follow"]
@@ -116,57 +119,62 @@ def _guard(
 ) -> Callable[..., Any]:
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError("a generator runs after its call has returned: lock inside it instead")
-    places = _places(function)
-    check_fields(declaration.rules, places.__contains__, f"{function.__name__}()")
+    readers = argument_readers(function)
+    check_fields(declaration.rules, readers.__contains__, f"{function.__name__}()")
+    rules = declaration.bound(readers.__getitem__)
+    message = _common_message(rules)
+    exclusive = _keys_reader(rules, Mode.EXCLUSIVE, message)
+    shared = _keys_reader(rules, Mode.SHARED, message)
     timeout = 0 if declaration.timeout is UNSET else declaration.timeout
-
-    def request(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any] | None:
-        """The arguments for `acquire`, or None if the call lacks an argument."""
-
-        def value_of(name: str) -> Any:
-            position, default = places[name]
-            if position is not None and position < len(args):
-                return args[position]
-            value = kwargs.get(name, default)
-            if value is inspect.Parameter.empty:
-                raise LookupError(name)
-            return value
-
-        try:
-            return {
-                "exclusive": declaration.keys(Mode.EXCLUSIVE, value_of),
-                "shared": declaration.keys(Mode.SHARED, value_of),
-                "timeout": timeout,
-            }
-        except LookupError:
-            return None
-
     manager = default_manager() if given is None else given
+    acquire, acquire_async = manager.acquire, manager.acquire_async
+
+    # All is resolved by now: what is left is what each call costs.
 
     @functools.wraps(function)
     def locked(*args: Any, **kwargs: Any) -> Any:
-        wanted = request(args, kwargs)
-        if wanted is None:
-            return function(*args, **kwargs)  # raises: an argument is missing
-        with manager.acquire(**wanted):
+        with acquire(
+            exclusive=exclusive(args, kwargs) if exclusive else (),
+            shared=shared(args, kwargs) if shared else (),
+            message=message,
+            timeout=timeout,
+        ):
             return function(*args, **kwargs)
 
     @functools.wraps(function)
     async def locked_async(*args: Any, **kwargs: Any) -> Any:
-        wanted = request(args, kwargs)
-        if wanted is None:
-            return await function(*args, **kwargs)
-        with await manager.acquire_async(**wanted):
+        with await acquire_async(
+            exclusive=exclusive(args, kwargs) if exclusive else (),
+            shared=shared(args, kwargs) if shared else (),
+            message=message,
+            timeout=timeout,
+        ):
             return await function(*args, **kwargs)
 
     return locked_async if inspect.iscoroutinefunction(function) else locked
 
 
-def _places(function: Callable[..., Any]) -> dict[str, tuple[int | None, Any]]:
-    """For each named parameter its position, None if it has none, and its default."""
-    kinds = inspect.Parameter
-    return {
-        name: (None if parameter.kind is kinds.KEYWORD_ONLY else position, parameter.default)
-        for position, (name, parameter) in enumerate(inspect.signature(function).parameters.items())
-        if parameter.kind not in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD)
-    }
+def _common_message(rules: Sequence[BoundRule]) -> str | Message | None:
+    """A message for the whole request, so that keys which have it need no mapping."""
+    constant = [rule.message for rule in rules if rule.read_message is None]
+    # In a mapping, None would stand for this message.
+    return constant[0] if len(constant) == len(rules) and None not in constant else None
+
+
+def _keys_reader(
+    rules: Sequence[BoundRule], mode: Mode, common: str | Message | None
+) -> Reader | None:
+    """Reads the keys of one mode: a list where they have the common message, else a mapping."""
+    own = [rule for rule in rules if rule.mode is mode]
+    if not own:
+        return None
+    if any(rule.read_message or rule.message != common for rule in own):
+        if len(own) > 1 or own[0].read_message:
+            return lambda args, kwargs: read_keys(own, mode, args, kwargs)
+        group, read_id, message = own[0].group, own[0].read_id, own[0].message
+        return lambda args, kwargs: {(group, read_id(args, kwargs)): message}
+    if len(own) > 1:
+        readers = [(rule.group, rule.read_id) for rule in own]
+        return lambda args, kwargs: [(group, read(args, kwargs)) for group, read in readers]
+    group, read_id = own[0].group, own[0].read_id
+    return lambda args, kwargs: [(group, read_id(args, kwargs))]

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-import string
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Any, Final
 
 from lockcore._types import Key, Message, Mode
+from lockcore.engine._readers import Id, Place, Reader, id_reader, message_reader, names_read
 
 __all__ = [
+    "BoundRule",
     "Declaration",
     "KeyRule",
     "Scope",
     "check_fields",
     "check_timeout",
     "exclusive",
+    "read_keys",
     "shared",
 ]
 
@@ -46,45 +48,77 @@ UNSET: Final = Unset.UNSET
 
 @dataclass(frozen=True, slots=True)
 class KeyRule:
-    """One key of a declaration: `(group, value of the field)`, in one mode, with a message."""
+    """One key of a declaration: `(group, id)`, in one mode, with a message."""
 
     mode: Mode
     group: str
-    field: str
+    id: Id
     message: str | Message | None
 
     @property
-    def fields(self) -> list[str]:
+    def names(self) -> list[str]:
         """The names of the fields or arguments that this rule reads."""
-        return [self.field, *_template_fields(self.message)]
+        return names_read(self.id, self.message)
 
-    def key(self, value_of: Callable[[str], Any]) -> Key:
-        """The key, from a function that gives the value of a field."""
-        return self.group, value_of(self.field)
+    def bound(self, place: Place) -> BoundRule:
+        """The rule where it is known how its fields or arguments are read."""
+        read_id = id_reader(self.id, place)
+        message, read_message = self.message, None
+        if message is not None:
+            read_message = message_reader(message, place)
+            if not names_read("id", message)[1:]:
+                message, read_message = read_message((), {}), None
+        return BoundRule(self.mode, self.group, read_id, message, read_message)
 
-    def text(self, value_of: Callable[[str], Any]) -> str | Message | None:
-        """The message with its `{field}` places filled."""
-        if isinstance(self.message, Message):
-            filled = {k: _fill(v, value_of) for k, v in self.message.variables.items()}
-            return Message(self.message.code, **filled)
-        return None if self.message is None else str(_fill(self.message, value_of))
+
+@dataclass(frozen=True, slots=True)
+class BoundRule:
+    """A rule whose id can be read. Its message is the same each time, or is read as well."""
+
+    mode: Mode
+    group: str
+    read_id: Reader
+    message: str | Message | None
+    read_message: Reader | None
 
 
-def shared(group: str, id: str, *, message: str | Message | None = None) -> KeyRule:
-    """Declares that the entity of `group` named by a field is locked shared.
+def read_keys(
+    rules: Iterable[BoundRule], mode: Mode, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Messages:
+    """The keys of one mode with their messages; of two messages for a key the first stays."""
+    found: Messages = {}
+    for rule in rules:
+        if rule.mode is mode:
+            key = rule.group, rule.read_id(args, kwargs)
+            if found.get(key) is None:
+                read = rule.read_message
+                found[key] = rule.message if read is None else read(args, kwargs)
+    return found
+
+
+def shared(group: str, id: Id, *, message: str | Message | None = None) -> KeyRule:
+    """Declares that the entity of `group` that has this id is locked shared.
 
     Args:
         group: The group of the key, `"TEMPLATE"` for example.
-        id: The name of the field (of the argument, for a function) that has the entity's id.
+        id: Where the entity's id is found. The name of a field (of an argument, for a function):
+            `"template_id"`. A template: `"{vm.id}"` is that attribute of the field, of whatever
+            type; with text around it, as in `"{host.name}/{nic}"`, it is text. Or a function whose
+            parameters are named after fields: `lambda vm, nic: vm.nics[nic]`; for a command
+            `self` is the command.
         message: What others are told who are refused because of this lock: a code, a text, or a
-            `Message`. `{field}` in a text, or in a text among the variables of a `Message`, is
-            replaced by the field's value: `Message("TEMPLATE_IN_USE", VmName="{vm_name}")`.
+            `Message`. A text, also one among the variables of a `Message`, is a template as well:
+            `Message("TEMPLATE_IN_USE", VmName="{vm.name}")`.
+
+    Raises:
+        TypeError: An argument is of the wrong type, or a template names no field.
+        ValueError: A template cannot be read.
     """
     return _rule(Mode.SHARED, group, id, message)
 
 
-def exclusive(group: str, id: str, *, message: str | Message | None = None) -> KeyRule:
-    """Declares that the entity of `group` named by a field is locked exclusive.
+def exclusive(group: str, id: Id, *, message: str | Message | None = None) -> KeyRule:
+    """Declares that the entity of `group` that has this id is locked exclusive.
 
     The arguments are those of `shared`.
     """
@@ -107,15 +141,9 @@ class Declaration:
             other.timeout if self.timeout is UNSET else self.timeout,
         )
 
-    def keys(self, mode: Mode, value_of: Callable[[str], Any]) -> Messages:
-        """The keys of one mode with their messages; of two messages for a key the first stays."""
-        found: Messages = {}
-        for rule in self.rules:
-            if rule.mode is mode:
-                key = rule.key(value_of)
-                if found.get(key) is None:
-                    found[key] = rule.text(value_of)
-        return found
+    def bound(self, place: Place) -> tuple[BoundRule, ...]:
+        """The rules where it is known how fields or arguments are read."""
+        return tuple(rule.bound(place) for rule in self.rules)
 
 
 def check_timeout(timeout: float | None) -> None:
@@ -140,7 +168,7 @@ def check_fields(rules: Iterable[KeyRule], known: Callable[[str], bool], where: 
         TypeError: A rule names a field or argument that `known` denies.
     """
     for rule in rules:
-        for name in rule.fields:
+        for name in rule.names:
             if not known(name):
                 raise TypeError(
                     f"cannot lock {rule.group} {rule.mode}: {where} has no parameter {name!r}"
@@ -150,40 +178,7 @@ def check_fields(rules: Iterable[KeyRule], known: Callable[[str], bool], where: 
 def _rule(mode: Mode, group: Any, id: Any, message: Any) -> KeyRule:
     if not isinstance(group, str):
         raise TypeError(f"the group of a key must be str, not {type(group).__name__}")
-    if not isinstance(id, str) or not id.isidentifier():
-        raise TypeError(f"the id of a key must be the name of a parameter, not {id!r}")
     if message is not None and not isinstance(message, str | Message):
         raise TypeError(f"a message must be str or Message, not {type(message).__name__}")
-    try:
-        places = _template_fields(message)
-    except ValueError as error:
-        raise ValueError(f"cannot read message {message!r}: {error}") from None
-    for name in places:
-        if not name.isidentifier():
-            raise TypeError(f"message {message!r} has a place {{{name}}} that names no parameter")
+    names_read(id, message)
     return KeyRule(mode, group, id, message)
-
-
-def _template_fields(message: str | Message | None) -> list[str]:
-    texts: Iterable[Any] = message.variables.values() if isinstance(message, Message) else [message]
-    return [
-        field
-        for text in texts
-        if isinstance(text, str)
-        for _, field, _, _ in string.Formatter().parse(text)
-        if field is not None
-    ]
-
-
-class _Values:
-    """Lets `str.format_map` read values through a function."""
-
-    def __init__(self, value_of: Callable[[str], Any]) -> None:
-        self.__getitem = value_of
-
-    def __getitem__(self, name: str) -> Any:
-        return self.__getitem(name)
-
-
-def _fill(text: Any, value_of: Callable[[str], Any]) -> Any:
-    return text.format_map(_Values(value_of)) if isinstance(text, str) else text
