@@ -2,8 +2,23 @@
 
 cdef extern from "Python.h":
     Py_ssize_t PyList_GET_SIZE(object)
-    PyObject *PyList_GET_ITEM(object, Py_ssize_t)
+    object PyList_GetSlice(object, Py_ssize_t, Py_ssize_t)
+    Py_ssize_t PY_SSIZE_T_MAX
     Py_ssize_t PyObject_Size(object)
+
+cdef extern from *:
+    """
+    /* A new reference. Without the GIL another thread may shorten the list: IndexError. */
+    static inline PyObject *lc_first_item(PyObject *list)
+    {
+    #ifdef Py_GIL_DISABLED
+        return PyList_GetItemRef(list, 0);
+    #else
+        return Py_NewRef(PyList_GET_ITEM(list, 0));
+    #endif
+    }
+    """
+    object lc_first_item(object)
 
 cdef enum:
     FEW = 16
@@ -80,9 +95,11 @@ cdef object collect(object keys, str what):
 
 
 cdef inline object collected(object keys, str what):
-    # Two threads may share a list where there is no GIL: work on a copy of our own.
-    if LC_HAS_GIL and (type(keys) is list or type(keys) is dict):
-        return keys
+    """As collect(), but without a copy where nobody can change the collection meanwhile."""
+    if type(keys) is list:
+        return keys if LC_HAS_GIL else PyList_GetSlice(keys, 0, PY_SSIZE_T_MAX)
+    if type(keys) is dict:
+        return keys if LC_HAS_GIL else (<dict> keys).copy()
     return collect(keys, what)
 
 
@@ -152,9 +169,9 @@ cdef inline lc_request *build(Table table, object exclusive, object shared, obje
     Its payload is NULL, the message of all keys, or a tuple of that and one for each link.
     """
     check_message(table, message)
-    if LC_HAS_GIL and shared is NO_KEYS and owner is None and type(exclusive) is list:
+    if shared is NO_KEYS and owner is None and type(exclusive) is list:
         if PyList_GET_SIZE(exclusive) == 1:
-            return build_one(<object> PyList_GET_ITEM(exclusive, 0), message)
+            return build_one(lc_first_item(exclusive), message)
     return build_any(table, exclusive, shared, owner, message)
 
 

@@ -264,6 +264,50 @@ TABLE_TEST(second_cycle_through_who_found_the_first_is_found_too)
     CHECK(!waits(u) || !waits(v));
 }
 
+TABLE_TEST(all_but_one_of_many_upgrades_of_one_key_are_told)
+{
+    enum { N = 5 };
+    party *held[N], *upgrades[N];
+    for (int i = 0; i < N; i++) {
+        held[i] = ask(NULL, "a");
+    }
+    for (int i = 0; i < N; i++) {
+        upgrades[i] = begin_upgrade(held[i]);
+    }
+    for (int i = 0; i < N; i++) {
+        break_deadlock(upgrades[i]);
+    }
+    look_when_woken(upgrades, N);
+    int waiting = 0;
+    for (int i = 0; i < N; i++) {
+        waiting += waits(upgrades[i]);
+    }
+    CHECK_INT(waiting, 1);
+    for (int i = 0; i < N; i++) {
+        end_upgrade(held[i], NULL);
+    }
+}
+
+TABLE_TEST(three_upgrades_that_look_after_all_wait_leave_one)
+{
+    party *held[3], *upgrades[3];
+    for (int i = 0; i < 3; i++) {
+        held[i] = ask(NULL, "a");
+    }
+    upgrades[0] = begin_upgrade(held[0]);
+    CHECK_INT(break_deadlock(upgrades[0]), LC_QUEUED);
+    upgrades[1] = begin_upgrade(held[1]);
+    upgrades[2] = begin_upgrade(held[2]);
+    /* The second finds the third; the first has looked before. */
+    break_deadlock(upgrades[1]);
+    break_deadlock(upgrades[2]);
+    look_when_woken(upgrades, 3);
+    CHECK_INT(waits(upgrades[0]) + waits(upgrades[1]) + waits(upgrades[2]), 1);
+    for (int i = 0; i < 3; i++) {
+        end_upgrade(held[i], NULL);
+    }
+}
+
 TABLE_TEST(cycle_closed_by_the_loss_of_a_hold_is_found)
 {
     /* x may pass y at k because it holds k; y waits for x's a. Once x no longer holds k

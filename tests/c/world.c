@@ -296,8 +296,8 @@ check_alarm(const world *world, int number)
     for (bool changed = true; changed;) {
         changed = false;
         for (int i = 0; i < world->script->n_actors; i++) {
-            int waited = waits_for(world, i);
-            if (waited >= 0 && rules.requests[waited].state == R_WAITING) {
+            const actor_state *actor = &world->actors[i];
+            if (actor->is_parked && rules.requests[actor->request].state == R_WAITING) {
                 continue;
             }
             for (int j = 0; j < world->script->actors[i].n_ops; j++) {

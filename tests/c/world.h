@@ -35,6 +35,7 @@ typedef struct world {
     uint64_t deadlocks, timeouts;
 } world;
 
+/* Begins with an empty table. The world is all zero, or one that has ended. */
 void world_begin(world *world, const script *script);
 void world_end(world *world);
 

@@ -10,6 +10,7 @@ from typing import Self
 
 from lockcore._manager import LockManager
 from lockcore.engine._command import Command, CommandTypes
+from lockcore.engine._ending import Ender
 from lockcore.engine._follower import Follower
 from lockcore.engine._recovery import recover
 from lockcore.engine._result import (
@@ -132,7 +133,7 @@ class Engine:
                     store=store,
                     backend=self._tasks,
                     follower=follower,
-                    retry_delay=self._retry_delay,
+                    ender=Ender(store, self._tasks, follower, self._retry_delay),
                     registry=self._registry,
                 )
                 report = recover(services, self._types)
@@ -140,6 +141,7 @@ class Engine:
                 store.close()
                 raise
             follower.start()
+            services.ender.start()
         except BaseException:
             with self._gate:
                 self._is_opening = False
@@ -171,6 +173,7 @@ class Engine:
         if not was_open or self._services is None:
             return
         self._services.follower.stop()
+        self._services.ender.close()
         self._services.store.close()
         self._registry.abandon()  # who waits is told that the engine is closed
 

@@ -7,7 +7,6 @@ import itertools
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -24,8 +23,6 @@ TaskEnded = Callable[[str, TaskStatus | None], None]
 class Follower:
     """One thread that asks the back end how all live tasks stand, in one call at a time.
 
-    Until `start`, work is only collected, for `drain`.
-
     Args:
         backend: Whose tasks; None if there are none.
         interval: Seconds between two questions. Where an answer takes long the pause is longer, so
@@ -41,20 +38,17 @@ class Follower:
         self._watched: dict[str, TaskEnded] = {}
         self._timers: list[tuple[float, int, Work]] = []
         self._timer_order = itertools.count()
-        self._collected: deque[Work] = deque()
         self._pool: ThreadPoolExecutor | None = None
         self._thread: threading.Thread | None = None
         self._is_stopping = False
 
     def start(self) -> None:
-        """Begins to follow. What was collected and not drained runs now."""
+        """Begins to follow, and to run what is submitted."""
         with self._changed:
             self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="lockcore-engine")
             self._thread = threading.Thread(target=self._follow, name="lockcore-follower")
             self._thread.daemon = True
             self._thread.start()
-            while self._collected:
-                self._pool.submit(self._collected.popleft())
 
     def stop(self) -> None:
         """Follows no more. Returns when the work under way is done; what has not begun is left."""
@@ -73,11 +67,9 @@ class Follower:
             self._changed.notify_all()
 
     def submit(self, work: Work) -> None:
-        """Runs it soon, in another thread."""
+        """Runs it soon, in another thread; never, once the follower stops."""
         with self._changed:
-            if self._pool is None:
-                self._collected.append(work)
-            elif not self._is_stopping:
+            if self._pool is not None and not self._is_stopping:
                 self._pool.submit(work)
 
     def submit_later(self, delay: float, work: Work) -> None:
@@ -86,11 +78,6 @@ class Follower:
             entry = (time.monotonic() + delay, next(self._timer_order), work)
             heapq.heappush(self._timers, entry)
             self._changed.notify_all()
-
-    def drain(self) -> None:
-        """Runs what was submitted before `start`, in this thread, and what that submits."""
-        while self._collected:
-            self._collected.popleft()()
 
     def _follow(self) -> None:
         ask_at = 0.0

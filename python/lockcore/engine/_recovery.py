@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from lockcore._errors import LockConflictError
 from lockcore._manager import Grant
+from lockcore._types import Owner
 from lockcore.engine._codec import load_parameters
 from lockcore.engine._command import Command, CommandTypes
 from lockcore.engine._result import CommandState, EngineError, RecoveryReport
@@ -26,7 +27,7 @@ def recover(services: Services, types: CommandTypes) -> RecoveryReport:
     Nothing stored is changed until all locks are held. Only ends of commands change it then, each
     in one transaction, so that a recovery that is killed is simply done again.
 
-    The follower must not have been started: end actions run in this thread.
+    The ender must not have been started: end actions run in this thread.
     """
     recovery = _Recovery(services, types)
     recovery.take_locks()
@@ -42,6 +43,7 @@ class _Recovery:
     rows: list[StoredCommand] = field(init=False)
     tasks: dict[str, list[StoredTask]] = field(init=False)
     known: dict[str, TaskStatus] = field(init=False)
+    left_owners: set[Owner | None] = field(init=False)
     grants: dict[str, Grant] = field(default_factory=dict)
     runs: dict[str, CommandRun] = field(default_factory=dict)
     set_aside: dict[str, str] = field(default_factory=dict)
@@ -54,6 +56,8 @@ class _Recovery:
             # Not to be taken for tasks that the back end does not know.
             raise EngineError("the store has commands with tasks: the engine needs tasks=")
         self.known = {} if backend is None else backend.status()
+        # By an engine of this process that was closed while tasks ran.
+        self.left_owners = {row.owner for row in self.services.manager.snapshot()}
         self.services.sequence = max((row.sequence for row in self.rows), default=0)
 
     def take_locks(self) -> None:
@@ -87,6 +91,7 @@ class _Recovery:
                 row,
                 command,
                 grant=self.grants.get(row.command_id),
+                has_left_grants=row.owner in self.left_owners and row.parent_id is None,
                 parent=parent,
                 tasks=[
                     Task(task.task_id, task.spec, self.known.get(task.task_id))
@@ -96,11 +101,11 @@ class _Recovery:
             self.runs[row.command_id] = run
             self.services.registry.began(run)
             if parent is not None:
-                parent.adopt(run)
+                parent.adopt(row.command_id, run)
         for row in self.rows:
             # A parent whose child cannot be dealt with waits, as it waits for any child.
             if row.command_id in self.set_aside and row.parent_id in self.runs:
-                self.runs[row.parent_id].expect_child(row.command_id)
+                self.runs[row.parent_id].adopt(row.command_id, None)
 
     def _rebuilt(self, row: StoredCommand) -> Command:
         return self.types.find(row.type)(**load_parameters(row.parameters))
@@ -112,7 +117,7 @@ class _Recovery:
                 self.runs[row.command_id].stop_tasks()
         for run in self.runs.values():
             run.follow()
-        self.services.follower.drain()
+        self.services.ender.drain()
         self._forget_ended()
 
     def _forget_ended(self) -> None:
@@ -125,7 +130,7 @@ class _Recovery:
             for task in tasks
         ]
         if left:
-            self.services.forget_tasks(left)
+            self.services.ender.forget_tasks(left)
 
     def report(self) -> RecoveryReport:
         details = dict(self.set_aside)

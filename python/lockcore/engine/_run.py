@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import threading
 import uuid
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from lockcore._errors import DeadlockError, LockConflictError, NotHeldError
 from lockcore._manager import Grant
 from lockcore._types import Message
 from lockcore.engine._codec import dump_parameters
 from lockcore.engine._command import Command, LockRequest, lock_request, parameters_of, type_name
+from lockcore.engine._progress import Progress
 from lockcore.engine._result import CommandResult, CommandState
 from lockcore.engine._rules import UNSET, Scope, Unset
 from lockcore.engine._services import Services
@@ -24,18 +24,11 @@ __all__ = ["CommandRun"]
 
 log = logging.getLogger("lockcore.engine")
 
-_EXECUTION: Final = ""
-"""Stands for `execute` among the ids of what a command waits for."""
-
-_LONGEST_RETRY: Final = 60.0
-
 
 class CommandRun:
     """One command on its way through the engine.
 
-    What it still waits for is in one set: its execution, its live tasks, its live children. Who
-    takes the last one out brings the command to its end. No mutex is held while user code, the
-    manager or the task back end is called.
+    No mutex is held while user code, the manager or the task back end is called.
     """
 
     def __init__(
@@ -74,6 +67,7 @@ class CommandRun:
         self.result: CommandResult | None = None  # when it has come to its end
         self.settled = threading.Event()  # set at the end, or when an end action has raised
         self.ended = threading.Event()
+        self.end_attempts = 0
         self.is_recovered = False
         self._services = services
         self._parent = parent
@@ -83,19 +77,15 @@ class CommandRun:
         self._store_mutex: threading.Lock = (
             threading.Lock() if parent is None else parent._store_mutex
         )
+        self._progress: Progress[CommandRun] = Progress()
         self._parameters = ""
         self._locks = LockRequest({}, {})
         self._sequence = 0
         self._grant: Grant | None = None
-        self._tasks: dict[str, Task] = {}
-        self._children: dict[str, CommandRun] = {}  # those with tasks
-        self._pending: set[str] = set()
-        self._has_failed = False
-        self._messages: list[str | Message] = []
+        self._has_left_grants = False
         self._is_stored = False
         self._is_executed = False
         self._is_released = False
-        self._end_attempts = 0
         self._end_error: str | None = None
 
     @classmethod
@@ -106,28 +96,28 @@ class CommandRun:
         command: Command,
         *,
         grant: Grant | None,
+        has_left_grants: bool,
         parent: CommandRun | None,
         tasks: Iterable[Task],
     ) -> CommandRun:
         """A stored command that is past its execution: it waits for its tasks and children.
 
-        Tasks without a status are those that the back end no longer knows.
+        Tasks without a status are those that the back end no longer knows. `has_left_grants` says
+        that an engine of this process was closed while the command held its locks.
         """
         run = cls.__new__(cls)
         run._setup(services, command, row.command_id, row.owner, parent)
         command._run = run
         run.is_recovered = True
         run._grant = grant
+        run._has_left_grants = has_left_grants
         run._is_stored = True
-        run._has_failed = row.has_failed
+        if row.has_failed:
+            run._progress.fail()
         if not row.is_executed:
-            run._fail("the engine was killed while the command was executed")
+            run._progress.fail("the engine was killed while the command was executed")
         for task in tasks:
-            run._tasks[task.task_id] = task
-            if task.status is not None and task.status.state is TaskState.RUNNING:
-                run._pending.add(task.task_id)
-            else:
-                run._note_end(task.task_id, task.status)
+            run._progress.add_recovered_task(task)
         return run
 
     def __str__(self) -> str:
@@ -135,26 +125,24 @@ class CommandRun:
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        with self._mutex:
-            return tuple(self._tasks.values())
+        return self._progress.tasks
+
+    @property
+    def task_ids(self) -> list[str]:
+        return [task.task_id for task in self._progress.tasks]
 
     @property
     def _is_refused(self) -> bool:
         return self.result is not None and self.result.state is CommandState.REFUSED
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether tasks, children or the execution are still to end."""
-        with self._mutex:
-            return bool(self._pending)
 
     def snapshot(self) -> CommandResult:
         """How it stands now."""
         with self._mutex:
             if self.result is not None:
                 return self.result
-            messages = self._messages + ([] if self._end_error is None else [self._end_error])
-            return CommandResult(self.command_id, CommandState.RUNNING, tuple(messages))
+            more = () if self._end_error is None else (self._end_error,)
+            messages = self._progress.messages + more
+            return CommandResult(self.command_id, CommandState.RUNNING, messages)
 
     # -- lock, validate, execute: in the caller's thread
 
@@ -164,37 +152,62 @@ class CommandRun:
         A command whose `execute` raised after it had started tasks stops them, and this waits for
         them and for `end_with_failure`.
         """
-        if timeout is UNSET:
-            timeout = type(self.command)._locks.timeout
         try:
-            self._grant = self._services.manager.acquire(
-                exclusive=self._locks.exclusive,
-                shared=self._locks.shared,
-                owner=self.owner,
-                timeout=0 if timeout is UNSET else timeout,
-            )
-        except LockConflictError as error:
-            return self._refuse(error.messages or (str(error),), error)
-        except DeadlockError as error:
-            return self._refuse((str(error),))
-        except BaseException:
-            self.command._run = None
-            raise
-        self._sequence = self._services.next_sequence()
-        self._services.registry.began(self)
+            self._grant = self._services.manager.acquire(**self._request(timeout))
+        except BaseException as error:
+            return self._not_acquired(error)
+        self._has_acquired()
         try:
             reasons = _reasons(self.command.validate())
         except BaseException as error:
-            self._release()
-            result = self._report(CommandState.FAILED, (_text(error),))
-            if not isinstance(error, Exception):
-                raise
-            log.exception("%s failed to validate", self)
-            return result
+            return self._not_validated(error)
         if reasons:
-            self._release()
-            return self._refuse(reasons)
-        return self._execute()
+            return self._not_valid(reasons)
+        self._progress.begin_execution()
+        try:
+            self.command.execute()
+        except BaseException as error:
+            result = self._not_executed(error)
+        else:
+            result = self._after_execution()
+        if result is None:
+            self.settled.wait()
+            result = self.snapshot()
+        return result
+
+    def _request(self, timeout: float | Unset | None) -> dict[str, Any]:
+        if timeout is UNSET:
+            timeout = type(self.command)._locks.timeout
+        return {
+            "exclusive": self._locks.exclusive,
+            "shared": self._locks.shared,
+            "owner": self.owner,
+            "timeout": 0 if timeout is UNSET else timeout,
+        }
+
+    def _not_acquired(self, error: BaseException) -> CommandResult:
+        if isinstance(error, LockConflictError):
+            return self._refuse(error.messages or (str(error),), error)
+        if isinstance(error, DeadlockError):
+            return self._refuse((str(error),))
+        self.command._run = None
+        raise error
+
+    def _has_acquired(self) -> None:
+        self._sequence = self._services.next_sequence()
+        self._services.registry.began(self)
+
+    def _not_validated(self, error: BaseException) -> CommandResult:
+        self.release()
+        result = self._report(CommandState.FAILED, (_text(error),))
+        if not isinstance(error, Exception):
+            raise error
+        log.error("%s failed to validate", self, exc_info=error)
+        return result
+
+    def _not_valid(self, reasons: tuple[str | Message, ...]) -> CommandResult:
+        self.release()
+        return self._refuse(reasons)
 
     def _refuse(
         self, messages: tuple[str | Message, ...], conflict: LockConflictError | None = None
@@ -202,48 +215,40 @@ class CommandRun:
         log.info("%s refused: %s", self, "; ".join(map(str, messages)))
         return self._report(CommandState.REFUSED, messages, conflict)
 
-    def _execute(self) -> CommandResult:
-        with self._mutex:
-            self._pending.add(_EXECUTION)  # from here on tasks may be started
-        try:
-            self.command.execute()
-        except Exception as error:
-            log.exception("%s failed", self)
-            return self._after_execution(_text(error))
-        except BaseException as error:
-            self._after_execution(_text(error), wait=False)
-            raise
-        return self._after_execution()
+    def _not_executed(self, error: BaseException) -> CommandResult | None:
+        if not isinstance(error, Exception):
+            self._after_execution(_text(error))
+            raise error
+        log.error("%s failed", self, exc_info=error)
+        return self._after_execution(_text(error))
 
-    def _after_execution(self, failure: str | None = None, *, wait: bool = True) -> CommandResult:
+    def _after_execution(self, failure: str | None = None) -> CommandResult | None:
         """Ends a command that has started nothing; any other ends after its tasks.
 
         Args:
             failure: The text of the error that `execute` has raised.
-            wait: Whether to wait then for the tasks, which are stopped, and the end action.
+
+        Returns:
+            None if `execute` has failed after it had started tasks. They are stopped; the end comes
+            after theirs.
         """
         if failure is not None:
-            self._fail(failure)
-        with self._mutex:
-            has_begun_nothing = self._pending == {_EXECUTION} and not self._is_stored
-            if has_begun_nothing:
-                self._pending.clear()
-        if has_begun_nothing:
-            self._release()
-            return self._report(self._final_state(), tuple(self._messages))
+            self._progress.fail(failure)
+        if not self._is_stored and self._progress.end_execution_if_alone():
+            self.release()
+            return self._report(self._progress.state, self._progress.messages)
         try:
             self._store_execution(is_executed=failure is None)
         except Exception as error:
             log.exception("cannot store that %s was executed", self)
             failure = failure or _text(error)
-            self._fail(failure)
-        self._done_with(_EXECUTION)
+            self._progress.fail(failure)
+        if self._progress.end_execution():
+            self._services.ender.submit(self)
         if failure is not None:
             self.stop_tasks()
-            if wait:
-                self.settled.wait()
-                return self.snapshot()
-        return CommandResult(self.command_id, CommandState.RUNNING, tuple(self._messages))
+            return None
+        return CommandResult(self.command_id, CommandState.RUNNING, self._progress.messages)
 
     def _store_execution(self, *, is_executed: bool) -> None:
         is_released = self._scope is not Scope.COMMAND
@@ -256,7 +261,7 @@ class CommandRun:
             self._is_executed = is_executed
             self._is_released = is_released
         if is_released:
-            self._release()
+            self.release()
 
     # -- what `execute` may do
 
@@ -266,14 +271,13 @@ class CommandRun:
             raise RuntimeError("cannot start a task: the engine was made without tasks=")
         task_id = str(uuid.uuid4())
         task = Task(task_id, _spec_text(spec, options), TaskStatus(TaskState.RUNNING))
-        self._expect(task_id)
+        self._progress.expect(task_id)
         try:
             self._store_task(task)
         except BaseException:
-            self._done_with(task_id)
+            self.done_with(task_id)
             raise
-        with self._mutex:
-            self._tasks[task_id] = task
+        self._progress.add_task(task)
         try:
             backend.start(task_id, *spec, **options)
         except BaseException:
@@ -287,12 +291,12 @@ class CommandRun:
 
     def run_child(self, child: Command, timeout: float | Unset | None) -> CommandResult:
         run = CommandRun(self._services, child, self)
-        self._expect(run.command_id)
+        self._progress.expect(run.command_id)
         try:
             return run.run(timeout)
         finally:
             if not run._is_stored:
-                self._done_with(run.command_id)  # else when it has come to its end
+                self.done_with(run.command_id)  # else when it has come to its end
 
     def _drop_task(self, task_id: str) -> None:
         """Undoes the storing of a task that has not started."""
@@ -300,15 +304,8 @@ class CommandRun:
             self._services.store.drop_tasks([task_id])
         except Exception:
             log.exception("cannot drop task %s of %s", task_id, self)
-        with self._mutex:
-            del self._tasks[task_id]
-        self._done_with(task_id)
-
-    def _expect(self, id: str) -> None:
-        with self._mutex:
-            if _EXECUTION not in self._pending:
-                raise RuntimeError("tasks and children are started while execute runs, not later")
-            self._pending.add(id)
+        if self._progress.drop_task(task_id):
+            self._services.ender.submit(self)
 
     def _store_task(self, task: Task) -> None:
         """Stores the task, and before it the command and its parents, with their locks."""
@@ -332,8 +329,7 @@ class CommandRun:
                 raise
             for run in line:
                 if run._parent is not None:
-                    with run._parent._mutex:
-                        run._parent._children[run.command_id] = run
+                    run._parent._progress.add_child(run.command_id, run)
 
     def _row(self) -> StoredCommand:
         return StoredCommand(
@@ -347,118 +343,63 @@ class CommandRun:
             is_executed=self._is_executed,
         )
 
-    # -- tasks and the end: in the follower's threads
+    # -- tasks: told by the follower's threads
 
     def follow(self) -> None:
         """Has the live tasks of a recovered command followed, or brings it to its end."""
-        for task_id in self._live_tasks():
+        for task_id in self._progress.live_tasks:
             self._services.follower.watch(task_id, self.task_ended)
-        if not self.is_waiting:
-            self._services.follower.submit(self.finish)
+        if not self._progress.is_waiting:
+            self._services.ender.submit(self)
 
-    def adopt(self, child: CommandRun) -> None:
-        """Makes a recovered parent wait for a child."""
-        with self._mutex:
-            self._children[child.command_id] = child
-        self.expect_child(child.command_id)
-
-    def expect_child(self, command_id: str) -> None:
-        """Makes a recovered parent wait for a child, even one that could not be rebuilt."""
-        with self._mutex:
-            self._pending.add(command_id)
+    def adopt(self, command_id: str, child: CommandRun | None) -> None:
+        """Makes a recovered parent wait for a child; None stands for one that was set aside."""
+        if child is not None:
+            self._progress.add_child(command_id, child)
+        self._progress.expect_recovered(command_id)
 
     def stop_tasks(self) -> None:
         """Asks the live tasks of the command and of its children to end."""
         backend = self._services.backend
-        for task_id in self._live_tasks():
+        for task_id in self._progress.live_tasks:
             try:
                 if backend is not None:
                     backend.stop(task_id)
             except Exception:
                 log.exception("cannot stop task %s of %s", task_id, self)
-        with self._mutex:
-            children = list(self._children.values())
-        for child in children:
+        for child in self._progress.children:
             child.stop_tasks()
-
-    def _live_tasks(self) -> list[str]:
-        with self._mutex:
-            return [task_id for task_id in self._tasks if task_id in self._pending]
 
     def task_ended(self, task_id: str, status: TaskStatus | None) -> None:
         """Notes how a task has ended; None if the back end no longer knows it."""
-        with self._mutex:
-            self._note_end(task_id, status)
-        self._done_with(task_id)
+        if self._progress.end_task(task_id, status):
+            self._services.ender.submit(self)
 
-    def _note_end(self, task_id: str, status: TaskStatus | None) -> None:
-        self._tasks[task_id] = dataclasses.replace(self._tasks[task_id], status=status)
-        if status is None:
-            self._has_failed = True
-            self._messages.append(f"the task back end no longer knows task {task_id}")
-        elif status.state is not TaskState.SUCCEEDED:
-            self._has_failed = True
-            self._messages.append(status.detail or f"task {task_id} failed")
-
-    def _done_with(self, id: str) -> None:
+    def done_with(self, id: str) -> None:
         """Takes one thing out of what is waited for; with the last one the command ends."""
+        if self._progress.done_with(id):
+            self._services.ender.submit(self)
+
+    # -- the end: called by the ender
+
+    def end_action(self) -> StoredOutcome:
+        """Calls the end action that is due; says what is to be committed."""
+        state = self._progress.state
+        if self._progress.has_begun_something or self.is_recovered:
+            if state is CommandState.SUCCEEDED:
+                self.command.end_successfully()
+            else:
+                self.command.end_with_failure()
+        return StoredOutcome(self.command_id, self._type, state, self._progress.messages)
+
+    def end_failed(self, error: BaseException) -> None:
+        """Lets operators see that the end action is tried again."""
         with self._mutex:
-            if id not in self._pending:
-                return
-            self._pending.remove(id)
-            is_waiting = bool(self._pending)
-        if not is_waiting:
-            self._services.follower.submit(self.finish)
-
-    def finish(self) -> None:
-        """End action, commit, release, report, in this order.
-
-        What raises before the commit is tried again later, with the locks still held.
-        """
-        state = self._final_state()
-        try:
-            if self._tasks or self._children or self.is_recovered:
-                if state is CommandState.SUCCEEDED:
-                    self.command.end_successfully()
-                else:
-                    self.command.end_with_failure()
-            messages = tuple(self._messages)
-            outcome = StoredOutcome(self.command_id, self._type, state, messages)
-            self._services.store.end(outcome)
-        except BaseException as error:  # noqa: BLE001 - logged, and tried again
-            self._end_again(error)
-            return
-        self._release()
-        if self.is_recovered and self.owner == self.command_id:
-            # Left from an engine of this process that was closed while the tasks ran.
-            self._services.manager.release_all(self.owner)
-        if self._tasks:
-            self._services.forget_tasks(self._tasks)
-        if self._parent is not None and state is CommandState.FAILED:
-            self._parent._fail(f"{self} has failed")
-        self._report(state, messages)
-        if self._parent is not None:
-            self._parent._done_with(self.command_id)
-
-    def _end_again(self, error: BaseException) -> None:
-        longest = self._services.retry_delay * 2.0 ** min(self._end_attempts, 30)
-        delay = min(longest, _LONGEST_RETRY)
-        log.error("%s cannot end; trying again in %g s", self, delay, exc_info=error)
-        with self._mutex:
-            self._end_attempts += 1
+            self.end_attempts += 1
             self._end_error = f"cannot end, trying again: {_text(error)}"
         self.settled.set()
-        self._services.follower.submit_later(delay, self.finish)
 
-    def _fail(self, message: str) -> None:
-        with self._mutex:
-            self._has_failed = True
-            self._messages.append(message)
-
-    def _final_state(self) -> CommandState:
-        return CommandState.FAILED if self._has_failed else CommandState.SUCCEEDED
-
-    def _release(self) -> None:
+    def release(self) -> None:
         """Gives back exactly what was acquired, once."""
         with self._mutex:
             grant, self._grant = self._grant, None
@@ -467,6 +408,16 @@ class CommandRun:
                 grant.release()
             except NotHeldError:
                 log.warning("the locks of %s were released by somebody else", self)
+        if self._has_left_grants:
+            self._services.manager.release_all(self.owner)
+
+    def end_reported(self, outcome: StoredOutcome) -> None:
+        """Reports the committed outcome, and lets the parent know."""
+        if self._parent is not None and outcome.state is CommandState.FAILED:
+            self._parent._progress.fail(f"{self} has failed")
+        self._report(outcome.state, outcome.messages)
+        if self._parent is not None:
+            self._parent.done_with(self.command_id)
 
     def _report(
         self,

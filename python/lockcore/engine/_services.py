@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from lockcore._manager import LockManager
+from lockcore.engine._ending import Ender
 from lockcore.engine._follower import Follower
 from lockcore.engine._result import CommandResult
 from lockcore.engine._store import Store
 from lockcore.engine._tasks import TaskBackend
 
 __all__ = ["Registry", "Services"]
-
-log = logging.getLogger("lockcore.engine")
 
 _RESULTS_KEPT: Final = 10_000
 
@@ -73,8 +70,8 @@ class Services:
     store: Store
     backend: TaskBackend | None
     follower: Follower
+    ender: Ender
     registry: Registry
-    retry_delay: float
     sequence: int = 0
     mutex: threading.Lock = field(default_factory=threading.Lock)
 
@@ -83,18 +80,3 @@ class Services:
         with self.mutex:
             self.sequence += 1
             return self.sequence
-
-    def forget_tasks(self, task_ids: Iterable[str]) -> None:
-        """Lets the back end drop what it keeps of tasks. What fails is tried at the next start."""
-        forgotten = []
-        for task_id in task_ids:
-            try:
-                if self.backend is not None:
-                    self.backend.forget(task_id)
-                forgotten.append(task_id)
-            except Exception:
-                log.exception("cannot forget task %s", task_id)
-        try:
-            self.store.drop_tasks(forgotten)
-        except Exception:
-            log.exception("cannot drop tasks from the store")

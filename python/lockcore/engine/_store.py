@@ -176,28 +176,31 @@ class Store:
                 command_id,
             )
 
-    def end(self, outcome: StoredOutcome) -> None:
-        """Replaces a command by its outcome and notes a failure in its parent.
+    def end(self, outcomes: Sequence[StoredOutcome], forgotten: Sequence[str] = ()) -> None:
+        """Replaces commands by their outcomes and notes failures in their parents.
 
-        Its tasks stay until `drop_tasks`, as a note that the back end has to forget them.
+        Their tasks stay, as a note that the back end has to forget them, until an id is among
+        those that it has `forgotten`, or is given to `drop_tasks`.
         """
-        messages = json.dumps([dump_message(message) for message in outcome.messages])
         with self._transaction() as execute:
-            if outcome.state is not CommandState.SUCCEEDED:
+            for outcome in outcomes:
+                if outcome.state is not CommandState.SUCCEEDED:
+                    execute(
+                        "UPDATE command SET has_failed = 1 WHERE command_id ="
+                        " (SELECT parent_id FROM command WHERE command_id = ?)",
+                        outcome.command_id,
+                    )
+                execute("DELETE FROM command WHERE command_id = ?", outcome.command_id)
                 execute(
-                    "UPDATE command SET has_failed = 1 WHERE command_id ="
-                    " (SELECT parent_id FROM command WHERE command_id = ?)",
+                    "INSERT OR REPLACE INTO outcome (command_id, type, state, messages)"
+                    " VALUES (?, ?, ?, ?)",
                     outcome.command_id,
+                    outcome.type,
+                    outcome.state.value,
+                    json.dumps([dump_message(message) for message in outcome.messages]),
                 )
-            execute("DELETE FROM command WHERE command_id = ?", outcome.command_id)
-            execute(
-                "INSERT OR REPLACE INTO outcome (command_id, type, state, messages)"
-                " VALUES (?, ?, ?, ?)",
-                outcome.command_id,
-                outcome.type,
-                outcome.state.value,
-                messages,
-            )
+            for task_id in forgotten:
+                execute("DELETE FROM task WHERE task_id = ?", task_id)
             execute(
                 "DELETE FROM outcome WHERE sequence <= (SELECT max(sequence) FROM outcome) - ?",
                 _OUTCOMES_KEPT,
