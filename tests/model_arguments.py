@@ -1,4 +1,4 @@
-"""What callers of the model may pass: keys, owners, messages and time limits, checked and made plain."""
+"""What callers of the model may pass: keys, owners, messages and limits, checked and made plain."""
 
 from __future__ import annotations
 

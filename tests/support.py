@@ -100,3 +100,8 @@ def modes_of(manager: Any, key: Any) -> list[str]:
 def owners_of(rows: list[Any]) -> list[Any]:
     """Whose rows these are, in order."""
     return [row.owner for row in rows]
+
+
+def states(*grants: Any) -> list[str]:
+    """How far requests have come: "waiting", "held", "ended" or "closed"."""
+    return [grant._state for grant in grants]

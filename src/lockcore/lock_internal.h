@@ -12,6 +12,7 @@
 #define LC_SAMPLING 64          /* one bucket in so many counts its keys */
 #define LC_MIN_BITS 10          /* buckets of an empty table, as a power of two */
 #define LC_MAX_BITS 30
+#define LC_TRIM_BITS 16        /* shrinking from here is worth a look at the heap */
 #define LC_OWNER_LISTS 64
 
 /* One cache line, so that threads on different keys do not share one. */

@@ -428,10 +428,9 @@ lc_resize(lc_table *table)
     atomic_store_explicit(&table->resize_is_due, false, memory_order_relaxed);
     lc_array *old = atomic_load_explicit(&table->array, memory_order_relaxed);
     long sampled = atomic_load_explicit(&table->sampled_keys, memory_order_relaxed);
-    /* At most three keys for two buckets: room to grow and to shrink until the
-     * next time. */
+    /* At most two keys a bucket: room to grow and to shrink until the next time. */
     unsigned bits = LC_MIN_BITS;
-    while (bits < LC_MAX_BITS && (3L << bits) < sampled * LC_SAMPLING * 2) {
+    while (bits < LC_MAX_BITS && (2L << bits) < sampled * LC_SAMPLING) {
         bits++;
     }
     lc_array *array = bits != old->bits ? get_array(table, bits) : NULL;
@@ -455,6 +454,10 @@ lc_resize(lc_table *table)
         atomic_store_explicit(&table->resize_is_due, false, memory_order_relaxed);
     }
     lc_mutex_unlock(&table->wait_mutex);
+    if (array != NULL && bits < old->bits && old->bits >= LC_TRIM_BITS) {
+        /* Hundreds of thousands of requests are gone; let their memory go, too. */
+        lc_trim_memory();
+    }
 }
 
 /* ---- the table ------------------------------------------------------------- */

@@ -7,6 +7,9 @@
 #include <sys/mman.h>
 #include <time.h>
 #endif
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #ifdef LC_DEBUG
 void *(*lc_malloc_hook)(size_t size) = NULL;
@@ -64,6 +67,14 @@ lc_mutex_lock_slow(lc_mutex *mutex)
             nap(); /* the holder may have a lower priority than we */
         }
     }
+}
+
+void
+lc_trim_memory(void)
+{
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
 }
 
 #ifdef _WIN32

@@ -69,6 +69,9 @@ bool lc_pages_discard(void *pages, size_t size);
 
 void lc_pages_free(void *pages, size_t size);
 
+/* Gives free memory of malloc() back to the system, where malloc() keeps it. */
+void lc_trim_memory(void);
+
 #ifdef LC_DEBUG
 /* Tests make the n-th allocation fail, and stop threads at named places. */
 extern void *(*lc_malloc_hook)(size_t size);

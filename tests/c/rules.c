@@ -247,19 +247,25 @@ rules_transfer(rules *rules, int number, int owner)
 }
 
 int
-rules_begin_upgrade(rules *rules, int number, int upgrade)
+rules_begin_upgrade(rules *rules, int number)
 {
-    request_t *request = &rules->requests[number], *more = &rules->requests[upgrade];
+    request_t *request = &rules->requests[number];
     if (request->state != R_HELD) {
         return LC_NOT_HELD;
     }
     request->n_upgrades++;
+    return LC_OK;
+}
+
+void
+rules_build_upgrade(rules *rules, int number, int upgrade)
+{
+    request_t *request = &rules->requests[number], *more = &rules->requests[upgrade];
     memset(more, 0, sizeof(*more));
     more->owner = request->owner;
     for (int key = 0; key < MAX_SCRIPT_KEYS; key++) {
         more->modes[key] = request->modes[key] == SHARED ? EXCLUSIVE : ABSENT;
     }
-    return LC_OK;
 }
 
 int

@@ -136,13 +136,14 @@ upgrade(world *world, actor_state *actor, const op *op)
     case 0:
         REQUIRE(world->requests[more] == NULL);
         status = (int)lc_begin_upgrade(world->table, request);
-        REQUIRE(rules_begin_upgrade(&world->rules, number, more) == status);
+        REQUIRE(rules_begin_upgrade(&world->rules, number) == status);
         if (status != LC_OK) {
             end_op(actor);
         }
         break;
     case 1:
         set_request(world, more, lc_request_upgrade(request, NULL));
+        rules_build_upgrade(&world->rules, number, more);
         if (world->requests[more]->n_links == 0) {
             actor->has_failed = true; /* nothing to upgrade: straight to the end */
             break;

@@ -5,11 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lockcore import ManagerClosedError
-from support import modes_of, owners_of, until_queued
-
-
-def states(*grants):
-    return [grant._state for grant in grants]
+from support import modes_of, owners_of, states, until_queued
 
 
 def test_acquire_waits_for_the_holder(manager, background):

@@ -24,6 +24,7 @@ from lockcore.engine import (
     exclusive,
     locks,
 )
+from lockcore.engine._store import Store
 from support import Background, eventually
 
 Script = dict[str, Callable[[Any], Any]]
@@ -505,3 +506,96 @@ def test_failure_of_a_child_is_remembered_over_a_restart(
     tasks.end(own)
     engine = restarted()
     assert engine.wait(parent.command_id, timeout=0).state == "failed"
+
+
+@pytest.fixture
+def commits(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The ids of the commands that ended, commit by commit."""
+    found: list[list[str]] = []
+    commit = Store.end
+
+    def end(self: Store, outcomes: Any, forgotten: Any = ()) -> None:
+        commit(self, outcomes, forgotten)
+        found.append([outcome.command_id for outcome in outcomes])
+
+    monkeypatch.setattr(Store, "end", end)
+    return found
+
+
+def test_commands_that_ended_meanwhile_share_a_commit(
+    new_engine: NewEngine,
+    restarted: NewEngine,
+    tasks: ManualTasks,
+    script: Script,
+    commits: list[list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lockcore.engine._ending._BATCH_SECONDS", float("inf"))
+    script["execute"] = start_one_task
+    ids = left_running(new_engine, *(Long(vm=str(number)) for number in range(20)))
+    tasks.end_all()
+    engine = restarted()
+    assert commits == [ids]
+    assert (engine.recovery.ended, len(engine.manager)) == (tuple(ids), 0)
+    assert tasks.known == {}
+
+
+def test_recovery_with_slow_end_actions_commits_on_its_way(
+    new_engine: NewEngine,
+    restarted: NewEngine,
+    tasks: ManualTasks,
+    script: Script,
+    commits: list[list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lockcore.engine._ending._BATCH_SECONDS", 0.0)
+    script["execute"] = start_one_task
+    ids = left_running(new_engine, *(Long(vm=str(number)) for number in range(3)))
+    tasks.end_all()
+    restarted()
+    assert commits == [[command_id] for command_id in ids]
+
+
+def test_commands_of_a_commit_that_fails_keep_their_locks_and_end_again(
+    new_engine: NewEngine,
+    restarted: NewEngine,
+    tasks: ManualTasks,
+    script: Script,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    script["execute"] = start_one_task
+    ids = left_running(new_engine, Long(vm="a", pool="p1"), Long(vm="b", pool="p2"))
+    tasks.end_all()
+    store_is_back = threading.Event()
+    commit = Store.end
+
+    def end(self: Store, outcomes: Any, forgotten: Any = ()) -> None:
+        if not store_is_back.is_set():
+            raise OSError("the disk is full")
+        commit(self, outcomes, forgotten)
+
+    monkeypatch.setattr(Store, "end", end)
+    Scripted.calls.clear()
+    engine = restarted()
+    assert engine.recovery.resumed == tuple(ids)
+    assert len(engine.manager) == 4
+    store_is_back.set()
+    assert {engine.wait(command_id, timeout=10).state for command_id in ids} == {"succeeded"}
+    assert len(engine.manager) == 0
+    assert Scripted.calls.count("end_successfully") >= 4
+
+
+def test_interrupted_recovery_stays_an_interrupt_and_is_done_again(
+    new_engine: NewEngine, restarted: NewEngine, tasks: ManualTasks, script: Script
+) -> None:
+    def interrupt(command: Command) -> None:
+        raise KeyboardInterrupt
+
+    script["execute"] = start_one_task
+    script["end_successfully"] = interrupt
+    (command_id,) = left_running(new_engine, Long())
+    tasks.end_all()
+    with pytest.raises(KeyboardInterrupt):
+        restarted()
+    del script["end_successfully"]
+    assert groups(restarted()) == {"ended": (command_id,)}

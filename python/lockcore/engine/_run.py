@@ -154,19 +154,19 @@ class CommandRun:
         """
         try:
             self._grant = self._services.manager.acquire(**self._request(timeout))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised again unless the command's own
             return self._not_acquired(error)
         self._has_acquired()
         try:
             reasons = _reasons(self.command.validate())
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised again unless the command's own
             return self._not_validated(error)
         if reasons:
             return self._not_valid(reasons)
         self._progress.begin_execution()
         try:
             self.command.execute()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised again unless the command's own
             result = self._not_executed(error)
         else:
             result = self._after_execution()
@@ -234,7 +234,9 @@ class CommandRun:
         """
         if failure is not None:
             self._progress.fail(failure)
-        if not self._is_stored and self._progress.end_execution_if_alone():
+        with self._store_mutex:  # a thread may be about to store a first task
+            is_alone = not self._is_stored and self._progress.end_execution_if_alone()
+        if is_alone:
             self.release()
             return self._report(self._progress.state, self._progress.messages)
         try:
