@@ -16,6 +16,7 @@ SANITIZERS = {"": [], "address": ["address", "undefined"], "thread": ["thread"]}
 
 DIRECTIVES = {
     "language_level": 3,
+    "always_allow_keywords": False,  # methods without arguments take the short call
     "binding": False,
     "autotestdict": False,  # no empty __test__ in the module
     "boundscheck": False,

@@ -199,10 +199,6 @@ def measure(
     benchmark.extra_info.update(
         ns=[1e9 * seconds for seconds in Spread.of(result.times).as_list()],
         ratios=ratios,
-        # For a machine that runs at two speeds: the fastest round of each.
-        ratios_of_best={
-            name: min(result.times) / min(times) for name, times in result.references.items()
-        },
     )
     for baseline, spread in list(ratios.items())[:1]:
         benchmark.extra_info.update(baseline=baseline, ratio=spread[0])

@@ -82,6 +82,7 @@ cdef class Grant:
             release(manager.table, upgrade.request)
             manager._fail(NOT_HELD, self, [], None)
 
+    @cython.always_allow_keywords(True)
     def transfer(self, owner):
         """Gives the grant to another owner, in one step. Never blocks.
 

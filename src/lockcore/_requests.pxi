@@ -100,6 +100,8 @@ cdef inline object collected(object keys, str what):
         return keys if LC_HAS_GIL else PyList_GetSlice(keys, 0, PY_SSIZE_T_MAX)
     if type(keys) is dict:
         return keys if LC_HAS_GIL else (<dict> keys).copy()
+    if type(keys) is set or type(keys) is frozenset:
+        return list(keys)
     return collect(keys, what)
 
 

@@ -212,6 +212,9 @@ new_request(lc_name *names, const lc_order *order, uint32_t n_links, size_t byte
 lc_request *
 lc_request_new(lc_name *names, uint32_t *n, const lc_name *owner, void *payload)
 {
+    if (LC_LIKELY(*n == 1)) {
+        return new_request(names, &(lc_order){names->hash, 0}, 1, name_bytes(names), owner, payload);
+    }
     lc_order few[LC_FEW], *order = few;
     if (*n > LC_FEW) {
         order = lc_malloc(*n * sizeof(lc_order));

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 KEYS = ["a", "b", ("a", "b"), 1]
 OWNERS = ["x", "y", 1]
+MODES = [Mode.SHARED, Mode.EXCLUSIVE]
 
 keys = st.lists(st.sampled_from(KEYS), max_size=3, unique=True)
 requests = st.fixed_dictionaries(
@@ -76,6 +77,7 @@ class SideBySide(RuleBasedStateMachine):
         super().__init__()
         self.model, self.core = ModelManager(), type(self).new_core()
         self.pairs: list[tuple[Any, Any]] = []
+        self.to_look: list[tuple[Any, Any]] = []  # for a deadlock: they wait anew, or were woken
         self.steps = 0
 
     def both(self, call: Callable[[Any], Any], see: Callable[[Any], Any] = lambda answer: answer):
@@ -93,7 +95,18 @@ class SideBySide(RuleBasedStateMachine):
 
     @rule(target=grants, request=requests)
     def submit(self, request):
-        return self.remember(self.both(lambda manager: manager._submit(**request), face))
+        pair = []
+
+        def wake():
+            self.to_look += pair
+
+        def call(manager):
+            callback = {"wake": wake} if manager is self.core else {}
+            return manager._submit(**request, **callback)
+
+        pair.append(self.both(call, face))
+        self.to_look += pair
+        return self.remember(pair[0])
 
     @rule(target=grants, request=requests)
     def try_acquire(self, request):
@@ -110,6 +123,53 @@ class SideBySide(RuleBasedStateMachine):
         if pair[0].token is not None:
             assert answers[1] == answers[0]
         assert type(answers[1]) is type(answers[0])
+
+    @rule(pair=grants)
+    def downgrade(self, pair):
+        self.change(pair, lambda grant: grant.downgrade())
+
+    @rule(pair=grants, owner=st.sampled_from([None, *OWNERS]))
+    def transfer(self, pair, owner):
+        self.change(pair, lambda grant: grant.transfer(owner))
+
+    @rule(pair=grants)
+    def upgrade_without_waiting(self, pair):
+        self.change(pair, lambda grant: grant.upgrade(timeout=0))
+
+    def change(self, pair, call):
+        in_model, in_core = (outcome(lambda grant=grant: call(grant)) for grant in pair)
+        assert in_core == in_model
+
+    @rule()
+    def look_for_deadlocks(self):
+        """Does for each waiter what its thread would do; after that, no cycle is left."""
+        while self.to_look:
+            in_model, in_core = self.to_look.pop(0)
+            if isinstance(in_model, tuple) or in_model._state != "waiting":
+                continue
+            rows = in_core._break_deadlock()
+            if rows is None:
+                continue
+            assert self.model._cycle_through(in_model) is not None
+            self.check_cycle(in_core, rows[::2], rows[1::2])
+            in_model._is_victim = True
+            assert in_model._break_deadlock() is not None
+        assert not any(self.model._cycle_through(waiter) for waiter in self.model._waiting)
+
+    def check_cycle(self, victim, waiters, blockers):
+        """Each step is true in the model, and leads to the next, the last to the first."""
+        assert waiters[0][2] == victim.owner
+        for waiter, blocker, following in zip(
+            waiters, blockers, [*waiters[1:], waiters[0]], strict=True
+        ):
+            assert (waiter[0], waiter[4]) == (blocker[0], True)
+            assert Mode.EXCLUSIVE in (MODES[waiter[1]], MODES[blocker[1]])
+            assert blocker[2] == following[2]
+            for row in (waiter, blocker):
+                rows = (self.model.waiters if row[4] else self.model.holders)(row[0])
+                assert (MODES[row[1]], row[2], row[3]) in [
+                    (other.mode, other.owner, other.message) for other in rows
+                ]
 
     @rule(pair=grants)
     def cancel(self, pair):
@@ -156,6 +216,7 @@ class SideBySide(RuleBasedStateMachine):
             assert self.model._blocked_at(waiter) & waiter._queued_at
 
     def teardown(self):
+        self.look_for_deadlocks()
         self.core.close()
 
 

@@ -84,7 +84,7 @@ def test_store_of_a_newer_schema_is_refused_untouched(tmp_path: Path, store: str
         connection.execute("PRAGMA user_version = 99")
     connection.close()
     before = (tmp_path / "engine.db").read_bytes()
-    with pytest.raises(StoreError, match="has schema 99, which is newer than schema 1"):
+    with pytest.raises(StoreError, match="has schema 99, which is newer than schema 2"):
         Engine(store=store).open()
     assert (tmp_path / "engine.db").read_bytes() == before
 

@@ -7,11 +7,12 @@ import functools
 import importlib
 import inspect
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any, ClassVar, Final, Protocol, dataclass_transform
 
 from lockcore._types import Key, Keys, Message, Mode
 from lockcore.engine._locks import scope_may_follow
+from lockcore.engine._parameters import annotated_names, check_parameters, parameter_types
 from lockcore.engine._readers import Reader
 from lockcore.engine._result import CommandResult
 from lockcore.engine._rules import (
@@ -19,14 +20,17 @@ from lockcore.engine._rules import (
     BoundRule,
     Declaration,
     Messages,
+    Scope,
     Unset,
     check_fields,
     read_keys,
 )
 from lockcore.engine._tasks import Task
 
-__all__ = ["Command", "CommandTypes", "LockRequest", "lock_request", "parameters_of", "type_name"]
+__all__ = ["Command", "CommandTypes", "LockRequest", "lock_requests", "parameters_of", "type_name"]
 
+
+Reasons = str | Message | Iterable[str | Message] | None
 
 _ITSELF: Final = "self"
 """As what functions for ids know the command itself."""
@@ -36,6 +40,7 @@ class Run(Protocol):
     """What a command sees of the engine that runs it."""
 
     command_id: str
+    correlation_id: str | None
 
     @property
     def tasks(self) -> tuple[Task, ...]: ...
@@ -44,20 +49,29 @@ class Run(Protocol):
 
     def run_child(self, child: Command, timeout: float | Unset | None) -> CommandResult: ...
 
+    async def run_child_async(
+        self, child: Command, timeout: float | Unset | None
+    ) -> CommandResult: ...
+
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(dataclasses.field,))
 class Command:
     """One operation of an engine: its parameters, its locks, and what it does.
 
     The annotated attributes of a subclass are its parameters: they are given by name, may have
-    defaults, and `dataclasses.field` works. An engine that is restarted rebuilds a command from
-    its class, found by module and name, and its parameters as they were when it was run; anything
-    else a command remembers in attributes is gone then. What must not be lost belongs where
-    `command_id` leads to it.
+    defaults, and `dataclasses.field` works. A value that is not of its annotated type is a
+    TypeError; what else must hold is for `__post_init__` to check, or to put right.
 
-    The engine takes the locks, then calls `validate`, then `execute`. If `execute` has started
-    tasks, one of the end actions is called after the last one has ended, perhaps in another thread
-    or after a restart. An end action may be called more than once, when it raised or when the
+    An engine that is restarted rebuilds a command from its class, found by module and name, and its
+    parameters as they were when it was run; anything else a command remembers in attributes is gone
+    then. What must not be lost belongs where `command_id` leads to it.
+
+    The engine takes the locks, then calls `validate`, then `execute`. Any of the methods to
+    override may be `async def`. One whose `validate` or `execute` is needs `Engine.run_async`; its
+    end actions run in an event loop of their own, as they do after a restart.
+
+    If `execute` has started tasks, one of the end actions is called after the last one has ended,
+    perhaps in another thread or after a restart. An end action may be called more than once, when it raised or when the
     engine was killed at the wrong instant: it must come to the same end each time.
 
     An instance is executed once; one that was refused may be run again.
@@ -75,12 +89,13 @@ class Command:
                 f"{cls.__name__} defines __init__: its parameters are its annotated attributes;"
                 " what follows from them belongs in __post_init__"
             )
-        for name in inspect.get_annotations(cls):
+        for name in annotated_names(cls):
             if hasattr(Command, name):
                 raise TypeError(f"{cls.__name__} cannot have a parameter {name!r}: it is taken")
-        for name in ("validate", "execute", "end_successfully", "end_with_failure"):
+        for name in ("validate", "execute", "compensate", "end_successfully", "end_with_failure"):
             _check_method(cls, name)
         dataclasses.dataclass(kw_only=True, eq=False)(cls)
+        cls.__init__ = _checking_types(cls, cls.__init__)  # type: ignore[method-assign]
         for base in cls.__bases__:
             cls._locks = cls._locks.merged(getattr(base, "_locks", Declaration()))
         cls._bound_rules = cls._locks.bound(_field_reader)
@@ -110,6 +125,11 @@ class Command:
         return self._active_run().command_id
 
     @property
+    def correlation_id(self) -> str | None:
+        """What `Engine.run` was given for it, or its parent was. Survives a restart."""
+        return self._active_run().correlation_id
+
+    @property
     def tasks(self) -> tuple[Task, ...]:
         """The tasks of this command in the order of their start, with what is known of each."""
         return self._active_run().tasks
@@ -129,24 +149,37 @@ class Command:
     def _declared_keys(self, mode: Mode) -> Messages:
         return read_keys(self._bound_rules, mode, (self,), {})
 
-    def validate(self) -> str | Message | Iterable[str | Message] | None:
+    def validate(self) -> Reasons | Awaitable[Reasons] | AsyncIterator[str | Message]:
         """Returns or yields why the command must not be executed; None or nothing if it may.
 
         Called with the locks held, so what it finds stays true until `execute`.
         """
         return None
 
-    def execute(self) -> None:
+    def execute(self) -> Awaitable[None] | None:
         """Does the work, or starts the tasks that do. Raising makes the command fail."""
+        return None
 
-    def end_successfully(self) -> None:
+    def compensate(self) -> Awaitable[None] | None:
+        """Undoes what `execute` may have done, when it has raised or a task has failed.
+
+        Called after the last task and before `end_with_failure`, with the locks held. A command
+        that overrides this is stored before `execute` is called, so that it is compensated even if
+        the engine is killed in `execute`. Called again if it or `end_with_failure` raises, or the
+        engine is killed: it must not mind what has not been done yet or has been undone already.
+        """
+        return None
+
+    def end_successfully(self) -> Awaitable[None] | None:
         """Called after the last task, if all have succeeded. Called again if it raises."""
+        return None
 
-    def end_with_failure(self) -> None:
+    def end_with_failure(self) -> Awaitable[None] | None:
         """Called after the last task, if one has failed or `execute` has not come to its end.
 
         Called again if it raises. Undoes what a task may have half done.
         """
+        return None
 
     def start_task(self, *spec: Any, **options: Any) -> str:
         """Starts a task, which may outlive `execute` and the engine. Only while `execute` runs.
@@ -180,6 +213,12 @@ class Command:
         """
         return self._active_run().run_child(command, timeout)
 
+    async def run_child_async(
+        self, command: Command, *, timeout: float | Unset | None = UNSET
+    ) -> CommandResult:
+        """Awaits a child, async or not, like `run_child`. Only while `execute` runs."""
+        return await self._active_run().run_child_async(command, timeout)
+
     def _active_run(self) -> Run:
         if self._run is None:
             raise RuntimeError(f"this {type(self).__name__} has not been run")
@@ -193,21 +232,24 @@ class LockRequest:
     exclusive: Messages
     shared: Messages
 
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self.exclusive or self.shared)
 
-def lock_request(command: Command) -> LockRequest:
-    """The locks a command wants now: those it declares and those its methods return.
+
+def lock_requests(command: Command) -> tuple[LockRequest, LockRequest]:
+    """The locks a command wants now, and those of them that outlast its execution.
+
+    They are those it declares and those its methods return.
 
     Raises:
         TypeError: A method returned a bare `str`, `bytes` or key where keys belong, or the command
             has keys and no scope.
     """
     _check_scope(type(command))
-    exclusive = _with_returned(command._declared_keys(Mode.EXCLUSIVE), command.exclusive_locks())
-    shared = _with_returned(command._declared_keys(Mode.SHARED), command.shared_locks())
-    for key in exclusive.keys() & shared.keys():
-        message = shared.pop(key)
-        exclusive[key] = message if exclusive[key] is None else exclusive[key]
-    return LockRequest(exclusive, shared)
+    exclusive, long_exclusive = _keys(command, Mode.EXCLUSIVE, command.exclusive_locks())
+    shared, long_shared = _keys(command, Mode.SHARED, command.shared_locks())
+    return _one_mode_each(exclusive, shared), _one_mode_each(long_exclusive, long_shared)
 
 
 def parameters_of(command: Command) -> dict[str, Any]:
@@ -262,13 +304,14 @@ _known: weakref.WeakValueDictionary[str, type[Command]] = weakref.WeakValueDicti
 def _check_scope(cls: type[Command]) -> None:
     if cls._locks.scope is not None:
         return
+    unscoped = [rule for rule in cls._locks.rules if rule.scope is None]
     overrides = [
         name
         for name in ("exclusive_locks", "shared_locks")
         if getattr(cls, name) is not getattr(Command, name)
     ]
-    if cls._locks.rules or overrides:
-        what = "declares keys" if cls._locks.rules else f"overrides {overrides[0]}"
+    if unscoped or overrides:
+        what = "declares keys" if unscoped else f"overrides {overrides[0]}"
         raise TypeError(
             f"{cls.__name__} {what} but has no scope, so they would never be locked:"
             " give @locks a scope=Scope.EXECUTION or Scope.COMMAND"
@@ -277,10 +320,24 @@ def _check_scope(cls: type[Command]) -> None:
 
 def _check_method(cls: type[Command], name: str) -> None:
     method = getattr(cls, name)
-    if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
-        raise TypeError(f"{cls.__name__}.{name} is async: the engine would never await it")
-    if name != "validate" and inspect.isgeneratorfunction(method):
+    yields = inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method)
+    if yields and name != "validate":
         raise TypeError(f"{cls.__name__}.{name} yields: the engine would never run it")
+
+
+def _checking_types(cls: type[Command], init: Callable[..., None]) -> Callable[..., None]:
+    """`__init__`, then a look whether the parameters are of their types."""
+    hints: dict[str, Any] | None = None
+
+    @functools.wraps(init)
+    def checked(self: Command, *args: Any, **kwargs: Any) -> None:
+        nonlocal hints
+        init(self, *args, **kwargs)
+        if hints is None:  # not earlier: by now the names in annotations are defined
+            hints = parameter_types(cls)
+        check_parameters(vars(self), hints, cls.__name__)
+
+    return checked
 
 
 def _field_reader(name: str) -> Reader:
@@ -294,6 +351,28 @@ def _field_reader(name: str) -> Reader:
 
 def _is_property(attribute: object) -> bool:
     return isinstance(attribute, property | functools.cached_property)
+
+
+def _keys(command: Command, mode: Mode, returned: Keys) -> tuple[Messages, Messages]:
+    """All keys of one mode, and those that outlast the execution."""
+    declared = command._declared_keys(mode)
+    wanted = _with_returned(dict(declared), returned)
+    scope = command._locks.scope
+    is_long = scope is Scope.COMMAND
+    rules = [rule for rule in command._bound_rules if (rule.scope or scope) is Scope.COMMAND]
+    long = read_keys(rules, mode, (command,), {})
+    return wanted, {
+        key: message
+        for key, message in wanted.items()
+        if key in long or (is_long and key not in declared)
+    }
+
+
+def _one_mode_each(exclusive: Messages, shared: Messages) -> LockRequest:
+    for key in exclusive.keys() & shared.keys():
+        message = shared.pop(key)
+        exclusive[key] = message if exclusive[key] is None else exclusive[key]
+    return LockRequest(exclusive, shared)
 
 
 def _with_returned(declared: Messages, returned: Keys) -> Messages:

@@ -30,6 +30,7 @@ class Ending(Protocol):
     """A command whose tasks and children have ended."""
 
     end_attempts: int
+    log: logging.LoggerAdapter[logging.Logger]
 
     @property
     def task_ids(self) -> list[str]: ...
@@ -157,7 +158,7 @@ class Ender:
     def _again(self, command: Ending, error: BaseException) -> None:
         longest = self._retry_delay * 2.0 ** min(command.end_attempts, 30)
         delay = min(longest, _LONGEST_RETRY)
-        log.error("%s cannot end; trying again in %g s", command, delay, exc_info=error)
+        command.log.error("%s cannot end; trying again in %g s", command, delay, exc_info=error)
         command.end_failed(error)
         self._follower.submit_later(delay, functools.partial(self._end, command))
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from lockcore._manager import LockManager
 from lockcore.engine._command import Command, CommandTypes
+from lockcore.engine._driving import require_sync
 from lockcore.engine._ending import Ender
 from lockcore.engine._follower import Follower
 from lockcore.engine._recovery import recover
@@ -17,6 +19,7 @@ from lockcore.engine._result import (
     CommandResult,
     EngineClosedError,
     EngineError,
+    EngineRecoveringError,
     RecoveryReport,
     UnknownCommandError,
 )
@@ -53,6 +56,10 @@ class Engine:
         workers: So many end actions run at a time.
         retry_delay: Seconds before an end action that raised is called again; doubles each time,
             up to a minute.
+        on_recovery: What happens to commands that come while the engine recovers: `"wait"`, or
+            `"refuse"`, with an EngineRecoveringError.
+        drain: Whether the engine at the end of its `with` block waits for the commands under way,
+            as `close(drain=True)` does.
 
     Raises:
         ValueError: The store is of an unknown kind, or a number is out of range.
@@ -69,6 +76,8 @@ class Engine:
         poll_interval: float = 0.05,
         workers: int = 8,
         retry_delay: float = 0.1,
+        on_recovery: Literal["wait", "refuse"] = "wait",
+        drain: bool = False,
     ) -> None:
         self._store_path = store_path(store)
         if tasks is not None and not isinstance(tasks, TaskBackend):
@@ -79,6 +88,10 @@ class Engine:
                 raise ValueError(f"{name} must be positive, not {value!r}")
         if workers < 1:
             raise ValueError(f"workers must be at least 1, not {workers!r}")
+        if on_recovery not in ("wait", "refuse"):
+            raise ValueError(f"on_recovery must be 'wait' or 'refuse', not {on_recovery!r}")
+        self._on_recovery = on_recovery
+        self._drain = drain
         self._tasks = tasks
         self._manager = LockManager() if manager is None else manager
         self._poll_interval = poll_interval
@@ -153,14 +166,20 @@ class Engine:
             self._is_opening, self._is_open = False, True
             self._gate.notify_all()
 
-    def close(self) -> None:
+    def close(self, *, drain: bool = False, timeout: float | None = None) -> None:
         """Admits no more, waits for what is in `execute` or in an end action, leaves the tasks.
 
         Commands with live tasks stay stored and locked. Closing twice is fine.
 
+        Args:
+            drain: Whether to wait, after the last `execute`, until all commands have ended.
+            timeout: How many seconds to wait for that; None for ever. What has not ended by then is
+                left to the next engine on the store.
+
         Raises:
             RuntimeError: Called by a command; it would wait for itself.
         """
+        check_timeout(timeout)
         with self._gate:
             if threading.get_ident() in self._inside:
                 raise RuntimeError("a command cannot close the engine that executes it")
@@ -172,6 +191,8 @@ class Engine:
                 self._gate.wait()
         if not was_open or self._services is None:
             return
+        if drain and not self._registry.drained(timeout):
+            log.warning("commands are left for the next engine: they have not ended in time")
         self._services.follower.stop()
         self._services.ender.close()
         self._services.store.close()
@@ -187,15 +208,23 @@ class Engine:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        self.close(drain=self._drain and error is None)
 
-    def run(self, command: Command, *, timeout: float | Unset | None = UNSET) -> CommandResult:
+    def run(
+        self,
+        command: Command,
+        *,
+        timeout: float | Unset | None = UNSET,
+        correlation_id: str | None = None,
+    ) -> CommandResult:
         """Locks, validates and executes a command in this thread.
 
         Args:
             command: What to run.
             timeout: How long to wait for the locks in seconds, 0 not at all, None for ever; as its
                 class declares if not given.
+            correlation_id: Names what the command belongs to, a request of a user for example. It
+                is in its log records, in its results, and in those of its children.
 
         Returns:
             How it stands when `execute` has ended: `"refused"`, `"failed"`, `"succeeded"`, or
@@ -209,15 +238,39 @@ class Engine:
                 Nothing has been touched.
             RuntimeError: The instance has been executed before.
         """
-        if timeout is not UNSET:
-            check_timeout(timeout)
+        _check_call(timeout, correlation_id)
+        if isinstance(command, Command):
+            require_sync(command)
         services = self._enter()
         try:
-            return CommandRun(services, command).run(timeout)
+            return CommandRun(services, command, None, correlation_id).run(timeout)
         finally:
-            with self._gate:
-                self._inside.remove(threading.get_ident())
-                self._gate.notify_all()
+            self._leave()
+
+    async def run_async(
+        self,
+        command: Command,
+        *,
+        timeout: float | Unset | None = UNSET,
+        correlation_id: str | None = None,
+    ) -> CommandResult:
+        """Locks, validates and executes a command in this event loop, awaiting where it is async.
+
+        Sync commands run in the loop's thread too: one that blocks belongs into
+        `asyncio.to_thread(engine.run, command)`. Threads and event loops may share an engine.
+
+        Arguments, result and errors are those of `run`. Cancelling it interrupts `execute`: tasks
+        that have been started are stopped, and the command ends with failure when they have ended.
+        """
+        _check_call(timeout, correlation_id)
+        services = self._try_enter()
+        if services is None:
+            await asyncio.to_thread(self._wait_for_opening)
+            services = self._enter()
+        try:
+            return await CommandRun(services, command, None, correlation_id).run_async(timeout)
+        finally:
+            self._leave()
 
     def wait(self, command_id: str, *, timeout: float | None = None) -> CommandResult:
         """Waits until a command has come to its end.
@@ -259,14 +312,41 @@ class Engine:
         outcome = self._services.store.outcome(command_id)
         if outcome is None:
             raise UnknownCommandError(f"no command {command_id}")
-        return CommandResult(command_id, outcome.state, outcome.messages)
+        return CommandResult(
+            command_id, outcome.state, outcome.messages, correlation_id=outcome.correlation_id
+        )
 
     def _enter(self) -> Services:
         """Passes the gate, behind which recovery is complete."""
+        while (services := self._try_enter()) is None:
+            self._wait_for_opening()
+        return services
+
+    def _try_enter(self) -> Services | None:
+        """Passes the gate if it is open; None while the engine recovers."""
         with self._gate:
-            while self._is_opening:
-                self._gate.wait()
+            if self._is_opening:
+                if self._on_recovery == "refuse":
+                    raise EngineRecoveringError("the engine is recovering: try again later")
+                return None
             if not self._is_open or self._services is None:
                 raise EngineClosedError("the engine is not open")
             self._inside.append(threading.get_ident())
             return self._services
+
+    def _wait_for_opening(self) -> None:
+        with self._gate:
+            while self._is_opening:
+                self._gate.wait()
+
+    def _leave(self) -> None:
+        with self._gate:
+            self._inside.remove(threading.get_ident())
+            self._gate.notify_all()
+
+
+def _check_call(timeout: float | Unset | None, correlation_id: str | None) -> None:
+    if timeout is not UNSET:
+        check_timeout(timeout)
+    if correlation_id is not None and not isinstance(correlation_id, str):
+        raise TypeError(f"correlation_id must be str or None, not {correlation_id!r}")

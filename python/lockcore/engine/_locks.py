@@ -49,7 +49,8 @@ class LocksDecorator:
             if self._declaration.scope is not None:
                 _unapplied.add(self)  # it may have been kept for more classes
             return target
-        if self._declaration.scope is Scope.COMMAND:
+        scopes = {self._declaration.scope, *(rule.scope for rule in self._declaration.rules)}
+        if Scope.COMMAND in scopes:
             raise TypeError("a function keeps its locks for the call: it cannot have scope command")
         return cast(Target, _guard(target, self._declaration, self._manager))
 
@@ -85,7 +86,8 @@ def locks(
 
     Args:
         *rules: What `shared` and `exclusive` return.
-        scope: How long the locks are kept. A command that declares keys must say it.
+        scope: How long the locks are kept. A command that declares keys must say it, here or for
+            each key.
         timeout: How long to wait for the locks in seconds: 0, the default, not at all; None for
             ever.
         manager: For functions only: whose locks; None is the process's `default_manager()`.

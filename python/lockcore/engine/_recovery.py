@@ -63,7 +63,7 @@ class _Recovery:
     def take_locks(self) -> None:
         """Acquires each command's stored locks, in the order in which they were first taken."""
         for row in self.rows:
-            if row.locks is None:
+            if not row.locks:
                 continue
             try:
                 self.grants[row.command_id] = self.services.manager.acquire(

@@ -16,6 +16,7 @@ __all__ = [
     "CommandState",
     "EngineClosedError",
     "EngineError",
+    "EngineRecoveringError",
     "RecoveryReport",
     "StoreError",
     "UnknownCommandError",
@@ -43,12 +44,14 @@ class CommandResult:
             locks, what `validate` returned, or the text of an error.
         blockers: Who held the locks; empty if it was not refused because of them.
         conflict: The error of the lock manager, None if it was not refused because of locks.
+        correlation_id: What `Engine.run` was given to recognise the command by.
     """
 
     command_id: str
     state: CommandState
     messages: tuple[str | Message, ...] = ()
     conflict: LockConflictError | None = None
+    correlation_id: str | None = None
 
     @property
     def blockers(self) -> tuple[Holder | Waiter, ...]:
@@ -110,6 +113,10 @@ class EngineError(RuntimeError):
 
 class EngineClosedError(EngineError):
     """The engine is not open, not yet or not any more."""
+
+
+class EngineRecoveringError(EngineClosedError):
+    """The engine is not open yet: it recovers. Only if it was made so as not to let wait."""
 
 
 class StoreError(EngineError):

@@ -54,6 +54,7 @@ class KeyRule:
     group: str
     id: Id
     message: str | Message | None
+    scope: Scope | None = None
 
     @property
     def names(self) -> list[str]:
@@ -68,7 +69,7 @@ class KeyRule:
             read_message = message_reader(message, place)
             if not names_read("id", message)[1:]:
                 message, read_message = read_message((), {}), None
-        return BoundRule(self.mode, self.group, read_id, message, read_message)
+        return BoundRule(self.mode, self.group, read_id, message, read_message, self.scope)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ class BoundRule:
     read_id: Reader
     message: str | Message | None
     read_message: Reader | None
+    scope: Scope | None
 
 
 def read_keys(
@@ -96,7 +98,9 @@ def read_keys(
     return found
 
 
-def shared(group: str, id: Id, *, message: str | Message | None = None) -> KeyRule:
+def shared(
+    group: str, id: Id, *, message: str | Message | None = None, scope: Scope | None = None
+) -> KeyRule:
     """Declares that the entity of `group` that has this id is locked shared.
 
     Args:
@@ -109,20 +113,23 @@ def shared(group: str, id: Id, *, message: str | Message | None = None) -> KeyRu
         message: What others are told who are refused because of this lock: a code, a text, or a
             `Message`. A text, also one among the variables of a `Message`, is a template as well:
             `Message("TEMPLATE_IN_USE", VmName="{vm.name}")`.
+        scope: How long a command keeps this key; None is as long as `locks` says for all.
 
     Raises:
         TypeError: An argument is of the wrong type, or a template names no field.
-        ValueError: A template cannot be read.
+        ValueError: A template cannot be read, or the scope is unknown.
     """
-    return _rule(Mode.SHARED, group, id, message)
+    return _rule(Mode.SHARED, group, id, message, scope)
 
 
-def exclusive(group: str, id: Id, *, message: str | Message | None = None) -> KeyRule:
+def exclusive(
+    group: str, id: Id, *, message: str | Message | None = None, scope: Scope | None = None
+) -> KeyRule:
     """Declares that the entity of `group` that has this id is locked exclusive.
 
     The arguments are those of `shared`.
     """
-    return _rule(Mode.EXCLUSIVE, group, id, message)
+    return _rule(Mode.EXCLUSIVE, group, id, message, scope)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +182,10 @@ def check_fields(rules: Iterable[KeyRule], known: Callable[[str], bool], where: 
                 )
 
 
-def _rule(mode: Mode, group: Any, id: Any, message: Any) -> KeyRule:
+def _rule(mode: Mode, group: Any, id: Any, message: Any, scope: Any) -> KeyRule:
     if not isinstance(group, str):
         raise TypeError(f"the group of a key must be str, not {type(group).__name__}")
     if message is not None and not isinstance(message, str | Message):
         raise TypeError(f"a message must be str or Message, not {type(message).__name__}")
     names_read(id, message)
-    return KeyRule(mode, group, id, message)
+    return KeyRule(mode, group, id, message, None if scope is None else Scope(scope))

@@ -9,13 +9,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lockcore._errors import DeadlockError, LockConflictError, NotHeldError
-from lockcore._manager import Grant
+from lockcore._manager import Grant, LockManager
 from lockcore._types import Message
+from lockcore.engine._async import finished
 from lockcore.engine._codec import dump_parameters
-from lockcore.engine._command import Command, LockRequest, lock_request, parameters_of, type_name
+from lockcore.engine._command import Command, LockRequest, lock_requests, parameters_of, type_name
+from lockcore.engine._driving import drive, drive_async, require_sync
 from lockcore.engine._progress import Progress
 from lockcore.engine._result import CommandResult, CommandState
-from lockcore.engine._rules import UNSET, Scope, Unset
+from lockcore.engine._rules import UNSET, Unset
 from lockcore.engine._services import Services
 from lockcore.engine._store import StoredCommand, StoredOutcome, StoredTask
 from lockcore.engine._tasks import Task, TaskBackend, TaskState, TaskStatus
@@ -32,7 +34,11 @@ class CommandRun:
     """
 
     def __init__(
-        self, services: Services, command: Command, parent: CommandRun | None = None
+        self,
+        services: Services,
+        command: Command,
+        parent: CommandRun | None = None,
+        correlation_id: str | None = None,
     ) -> None:
         """Prepares a command: reads its locks and parameters, touches nothing.
 
@@ -44,8 +50,12 @@ class CommandRun:
             raise TypeError(f"only commands can be run, not {command!r}")
         command_id = str(uuid.uuid4())
         owner = command_id if parent is None else parent.owner
-        self._setup(services, command, command_id, owner, parent)
-        self._locks = lock_request(command)
+        if parent is not None:
+            correlation_id = parent.correlation_id
+        self._setup(
+            services, command, command_id, owner, correlation_id=correlation_id, parent=parent
+        )
+        self._locks, self._long_locks = lock_requests(command)
         self._parameters = dump_parameters(parameters_of(command))
         with services.mutex:
             previous = command._run
@@ -59,10 +69,16 @@ class CommandRun:
         command: Command,
         command_id: str,
         owner: str,
+        *,
+        correlation_id: str | None,
         parent: CommandRun | None,
     ) -> None:
         self.command_id = command_id
         self.owner = owner
+        self.correlation_id = correlation_id
+        self.log = logging.LoggerAdapter(
+            log, {"command_id": command_id, "correlation_id": correlation_id}
+        )
         self.command = command
         self.result: CommandResult | None = None  # when it has come to its end
         self.settled = threading.Event()  # set at the end, or when an end action has raised
@@ -72,20 +88,18 @@ class CommandRun:
         self._services = services
         self._parent = parent
         self._type = type_name(type(command))
-        self._scope = type(command)._locks.scope
         self._mutex = threading.Lock()
         self._store_mutex: threading.Lock = (
             threading.Lock() if parent is None else parent._store_mutex
         )
         self._progress: Progress[CommandRun] = Progress()
         self._parameters = ""
-        self._locks = LockRequest({}, {})
+        self._locks = self._long_locks = LockRequest({}, {})
         self._sequence = 0
         self._grant: Grant | None = None
         self._has_left_grants = False
         self._is_stored = False
         self._is_executed = False
-        self._is_released = False
         self._end_error: str | None = None
 
     @classmethod
@@ -106,7 +120,14 @@ class CommandRun:
         that an engine of this process was closed while the command held its locks.
         """
         run = cls.__new__(cls)
-        run._setup(services, command, row.command_id, row.owner, parent)
+        run._setup(
+            services,
+            command,
+            row.command_id,
+            row.owner,
+            correlation_id=row.correlation_id,
+            parent=parent,
+        )
         command._run = run
         run.is_recovered = True
         run._grant = grant
@@ -121,7 +142,8 @@ class CommandRun:
         return run
 
     def __str__(self) -> str:
-        return f"{type(self.command).__name__} {self.command_id}"
+        correlation = "" if self.correlation_id is None else f" ({self.correlation_id})"
+        return f"{type(self.command).__name__} {self.command_id}{correlation}"
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -142,9 +164,13 @@ class CommandRun:
                 return self.result
             more = () if self._end_error is None else (self._end_error,)
             messages = self._progress.messages + more
-            return CommandResult(self.command_id, CommandState.RUNNING, messages)
+            return self._result(CommandState.RUNNING, messages)
 
-    # -- lock, validate, execute: in the caller's thread
+    # -- lock, validate, execute: steps of `drive`, in the caller's thread
+
+    @property
+    def manager(self) -> LockManager:
+        return self._services.manager
 
     def run(self, timeout: float | Unset | None) -> CommandResult:
         """Locks, validates, executes. Returns when `execute` has ended.
@@ -152,30 +178,14 @@ class CommandRun:
         A command whose `execute` raised after it had started tasks stops them, and this waits for
         them and for `end_with_failure`.
         """
-        try:
-            self._grant = self._services.manager.acquire(**self._request(timeout))
-        except BaseException as error:  # noqa: BLE001 - raised again unless the command's own
-            return self._not_acquired(error)
-        self._has_acquired()
-        try:
-            reasons = _reasons(self.command.validate())
-        except BaseException as error:  # noqa: BLE001 - raised again unless the command's own
-            return self._not_validated(error)
-        if reasons:
-            return self._not_valid(reasons)
-        self._progress.begin_execution()
-        try:
-            self.command.execute()
-        except BaseException as error:  # noqa: BLE001 - raised again unless the command's own
-            result = self._not_executed(error)
-        else:
-            result = self._after_execution()
-        if result is None:
-            self.settled.wait()
-            result = self.snapshot()
-        return result
+        return drive(self, timeout)
 
-    def _request(self, timeout: float | Unset | None) -> dict[str, Any]:
+    async def run_async(self, timeout: float | Unset | None) -> CommandResult:
+        """Does the same, awaiting what is async."""
+        return await drive_async(self, timeout)
+
+    def request(self, timeout: float | Unset | None) -> dict[str, Any]:
+        """The arguments for the manager."""
         if timeout is UNSET:
             timeout = type(self.command)._locks.timeout
         return {
@@ -185,7 +195,8 @@ class CommandRun:
             "timeout": 0 if timeout is UNSET else timeout,
         }
 
-    def _not_acquired(self, error: BaseException) -> CommandResult:
+    def not_acquired(self, error: BaseException) -> CommandResult:
+        """Refuses the command if the error says so."""
         if isinstance(error, LockConflictError):
             return self._refuse(error.messages or (str(error),), error)
         if isinstance(error, DeadlockError):
@@ -193,56 +204,71 @@ class CommandRun:
         self.command._run = None
         raise error
 
-    def _has_acquired(self) -> None:
+    def acquired(self, grant: Grant) -> None:
+        """Notes that the command holds its locks from now on."""
+        self._grant = grant
         self._sequence = self._services.next_sequence()
         self._services.registry.began(self)
 
-    def _not_validated(self, error: BaseException) -> CommandResult:
+    def prepare_execution(self) -> None:
+        """Stores what must be known should the engine be killed in `execute`."""
+        if type(self.command).compensate is not Command.compensate:
+            self._store()
+        self._progress.begin_execution()
+
+    def not_validated(self, error: BaseException) -> CommandResult:
+        """Ends a command that could not be validated or stored."""
         self.release()
         result = self._report(CommandState.FAILED, (_text(error),))
         if not isinstance(error, Exception):
             raise error
-        log.error("%s failed to validate", self, exc_info=error)
+        self.log.error("%s failed to validate", self, exc_info=error)
         return result
 
-    def _not_valid(self, reasons: tuple[str | Message, ...]) -> CommandResult:
+    def not_valid(self, reasons: tuple[str | Message, ...]) -> CommandResult:
+        """Refuses the command because of what `validate` has found."""
         self.release()
         return self._refuse(reasons)
 
     def _refuse(
         self, messages: tuple[str | Message, ...], conflict: LockConflictError | None = None
     ) -> CommandResult:
-        log.info("%s refused: %s", self, "; ".join(map(str, messages)))
+        self.log.info("%s refused: %s", self, "; ".join(map(str, messages)))
         return self._report(CommandState.REFUSED, messages, conflict)
 
-    def _not_executed(self, error: BaseException) -> CommandResult | None:
+    def not_executed(self, error: BaseException) -> CommandResult | None:
+        """Ends a command whose `execute` has raised, like `after_execution`."""
         if not isinstance(error, Exception):
-            self._after_execution(_text(error))
+            self.after_execution(_text(error))
             raise error
-        log.error("%s failed", self, exc_info=error)
-        return self._after_execution(_text(error))
+        self.log.error("%s failed", self, exc_info=error)
+        return self.after_execution(_text(error))
 
-    def _after_execution(self, failure: str | None = None) -> CommandResult | None:
+    def after_execution(self, failure: str | None = None) -> CommandResult | None:
         """Ends a command that has started nothing; any other ends after its tasks.
 
         Args:
             failure: The text of the error that `execute` has raised.
 
         Returns:
-            None if `execute` has failed after it had started tasks. They are stopped; the end comes
-            after theirs.
+            None if the end is on its way and should be waited for: there are no tasks, or they are
+            stopped because `execute` has failed.
         """
         if failure is not None:
             self._progress.fail(failure)
         with self._store_mutex:  # a thread may be about to store a first task
-            is_alone = not self._is_stored and self._progress.end_execution_if_alone()
-        if is_alone:
+            has_begun = self._progress.has_begun_something
+            is_alone = not has_begun and self._progress.end_execution_if_alone()
+        if is_alone and not self._is_stored:
             self.release()
             return self._report(self._progress.state, self._progress.messages)
+        if is_alone:
+            self._services.ender.submit(self)
+            return None
         try:
             self._store_execution(is_executed=failure is None)
         except Exception as error:
-            log.exception("cannot store that %s was executed", self)
+            self.log.exception("cannot store that %s was executed", self)
             failure = failure or _text(error)
             self._progress.fail(failure)
         if self._progress.end_execution():
@@ -250,20 +276,37 @@ class CommandRun:
         if failure is not None:
             self.stop_tasks()
             return None
-        return CommandResult(self.command_id, CommandState.RUNNING, self._progress.messages)
+        return self._result(CommandState.RUNNING, self._progress.messages)
 
     def _store_execution(self, *, is_executed: bool) -> None:
-        is_released = self._scope is not Scope.COMMAND
         with self._store_mutex:
             if self._is_stored:
                 self._services.store.end_execution(
-                    self.command_id, is_executed=is_executed, is_released=is_released
+                    self.command_id, is_executed=is_executed, locks=self._long_locks
                 )
             # For the row, if a thread is only just about to store the first task.
             self._is_executed = is_executed
-            self._is_released = is_released
-        if is_released:
-            self.release()
+            is_all_kept = self._locks == self._long_locks
+            self._locks = self._long_locks
+        if not is_all_kept:
+            self._keep(self._long_locks)
+
+    def _keep(self, locks: LockRequest) -> None:
+        """Gives back all locks but these. A grant ends as a whole, so these get one of their own.
+
+        Nobody can be in the way of an owner who takes again what it holds.
+        """
+        kept = None
+        if locks:
+            try:
+                kept = self._services.manager.acquire(
+                    exclusive=locks.exclusive, shared=locks.shared, owner=self.owner, timeout=0
+                )
+            except LockConflictError:
+                self.log.warning("the locks of %s were released by somebody else", self)
+        self.release()
+        with self._mutex:
+            self._grant = kept
 
     # -- what `execute` may do
 
@@ -275,7 +318,7 @@ class CommandRun:
         task = Task(task_id, _spec_text(spec, options), TaskStatus(TaskState.RUNNING))
         self._progress.expect(task_id)
         try:
-            self._store_task(task)
+            self._store(task)
         except BaseException:
             self.done_with(task_id)
             raise
@@ -292,6 +335,7 @@ class CommandRun:
         return task_id
 
     def run_child(self, child: Command, timeout: float | Unset | None) -> CommandResult:
+        require_sync(child)
         run = CommandRun(self._services, child, self)
         self._progress.expect(run.command_id)
         try:
@@ -300,17 +344,26 @@ class CommandRun:
             if not run._is_stored:
                 self.done_with(run.command_id)  # else when it has come to its end
 
+    async def run_child_async(self, child: Command, timeout: float | Unset | None) -> CommandResult:
+        run = CommandRun(self._services, child, self)
+        self._progress.expect(run.command_id)
+        try:
+            return await run.run_async(timeout)
+        finally:
+            if not run._is_stored:
+                self.done_with(run.command_id)
+
     def _drop_task(self, task_id: str) -> None:
         """Undoes the storing of a task that has not started."""
         try:
             self._services.store.drop_tasks([task_id])
         except Exception:
-            log.exception("cannot drop task %s of %s", task_id, self)
+            self.log.exception("cannot drop task %s of %s", task_id, self)
         if self._progress.drop_task(task_id):
             self._services.ender.submit(self)
 
-    def _store_task(self, task: Task) -> None:
-        """Stores the task, and before it the command and its parents, with their locks."""
+    def _store(self, task: Task | None = None) -> None:
+        """Stores a task, and before it the command and its parents, with their locks."""
         with self._store_mutex:
             line: list[CommandRun] = []
             run: CommandRun | None = self
@@ -322,16 +375,16 @@ class CommandRun:
             for run in line:
                 run._is_stored = True  # already, in case a signal interrupts the next call
             try:
-                self._services.store.add_task(
-                    rows, self.command_id, StoredTask(task.task_id, task.spec)
-                )
+                stored = None if task is None else StoredTask(task.task_id, task.spec)
+                self._services.store.add(rows, self.command_id, stored)
             except Exception:
                 for run in line:
                     run._is_stored = False
                 raise
-            for run in line:
-                if run._parent is not None:
-                    run._parent._progress.add_child(run.command_id, run)
+            run = self if task is not None else None
+            while run is not None and run._parent is not None:
+                run._parent._progress.add_child(run.command_id, run)
+                run = run._parent
 
     def _row(self) -> StoredCommand:
         return StoredCommand(
@@ -341,8 +394,9 @@ class CommandRun:
             parameters=self._parameters,
             owner=self.owner,
             parent_id=None if self._parent is None else self._parent.command_id,
-            locks=None if self._is_released else self._locks,
+            locks=self._locks,
             is_executed=self._is_executed,
+            correlation_id=self.correlation_id,
         )
 
     # -- tasks: told by the follower's threads
@@ -368,7 +422,7 @@ class CommandRun:
                 if backend is not None:
                     backend.stop(task_id)
             except Exception:
-                log.exception("cannot stop task %s of %s", task_id, self)
+                self.log.exception("cannot stop task %s of %s", task_id, self)
         for child in self._progress.children:
             child.stop_tasks()
 
@@ -386,13 +440,21 @@ class CommandRun:
 
     def end_action(self) -> StoredOutcome:
         """Calls the end action that is due; says what is to be committed."""
-        state = self._progress.state
-        if self._progress.has_begun_something or self.is_recovered:
-            if state is CommandState.SUCCEEDED:
-                self.command.end_successfully()
-            else:
-                self.command.end_with_failure()
-        return StoredOutcome(self.command_id, self._type, state, self._progress.messages)
+        state, command = self._progress.state, self.command
+        has_ends = self._progress.has_begun_something or self.is_recovered
+        has_failed = state is CommandState.FAILED
+        if has_failed:
+            finished(command.compensate())
+        if has_ends:
+            finished(command.end_with_failure() if has_failed else command.end_successfully())
+        return StoredOutcome(
+            self.command_id,
+            self._type,
+            state,
+            self._progress.messages,
+            self.correlation_id,
+            fails_parent=has_ends and has_failed,
+        )
 
     def end_failed(self, error: BaseException) -> None:
         """Lets operators see that the end action is tried again."""
@@ -409,13 +471,13 @@ class CommandRun:
             try:
                 grant.release()
             except NotHeldError:
-                log.warning("the locks of %s were released by somebody else", self)
+                self.log.warning("the locks of %s were released by somebody else", self)
         if self._has_left_grants:
             self._services.manager.release_all(self.owner)
 
     def end_reported(self, outcome: StoredOutcome) -> None:
         """Reports the committed outcome, and lets the parent know."""
-        if self._parent is not None and outcome.state is CommandState.FAILED:
+        if self._parent is not None and outcome.fails_parent:
             self._parent._progress.fail(f"{self} has failed")
         self._report(outcome.state, outcome.messages)
         if self._parent is not None:
@@ -427,7 +489,7 @@ class CommandRun:
         messages: tuple[str | Message, ...],
         conflict: LockConflictError | None = None,
     ) -> CommandResult:
-        result = CommandResult(self.command_id, state, messages, conflict)
+        result = self._result(state, messages, conflict)
         with self._mutex:
             self.result = result
         self._services.registry.ended(result)
@@ -435,19 +497,13 @@ class CommandRun:
         self.ended.set()
         return result
 
-
-def _reasons(returned: object) -> tuple[str | Message, ...]:
-    if returned is None:
-        return ()
-    if isinstance(returned, str | Message):
-        return (returned,)
-    if not isinstance(returned, Iterable):
-        raise TypeError(f"validate must return or yield messages, not {returned!r}")
-    reasons = tuple(returned)
-    for reason in reasons:
-        if not isinstance(reason, str | Message):
-            raise TypeError(f"validate must return or yield messages, not {reason!r}")
-    return reasons
+    def _result(
+        self,
+        state: CommandState,
+        messages: tuple[str | Message, ...],
+        conflict: LockConflictError | None = None,
+    ) -> CommandResult:
+        return CommandResult(self.command_id, state, messages, conflict, self.correlation_id)
 
 
 def _knows(backend: TaskBackend, task_id: str) -> bool:

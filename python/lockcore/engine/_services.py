@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -52,6 +53,19 @@ class Registry:
         """A command under way, or its result; None if it is not known."""
         with self._mutex:
             return self._results.get(command_id) or self._live.get(command_id)
+
+    def drained(self, timeout: float | None) -> bool:
+        """Waits until no command is under way; False if that takes too long."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            with self._mutex:
+                left = list(self._live.values())
+            if not left:
+                return True
+            for run in left:
+                seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
+                if not run.ended.wait(seconds):
+                    return False
 
     def abandon(self) -> None:
         """Forgets the commands under way and wakes who waits for them; they have no result."""

@@ -19,7 +19,7 @@ from lockcore.engine._result import CommandState, StoreError
 
 __all__ = ["Store", "StoredCommand", "StoredOutcome", "StoredTask", "open_store", "store_path"]
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 _SCHEMA: Final = """
 CREATE TABLE command (              -- one that has tasks, until it has ended
@@ -29,9 +29,10 @@ CREATE TABLE command (              -- one that has tasks, until it has ended
     parameters TEXT NOT NULL,       -- JSON
     owner TEXT NOT NULL,            -- of its locks: itself, or its topmost parent
     parent_id TEXT,
-    locks TEXT,                     -- JSON, exactly as taken; NULL once released
+    locks TEXT,                     -- JSON, exactly as held; NULL for none
     is_executed INTEGER NOT NULL DEFAULT 0,
-    has_failed INTEGER NOT NULL DEFAULT 0  -- a child of it has
+    has_failed INTEGER NOT NULL DEFAULT 0, -- a child of it has
+    correlation_id TEXT
 );
 CREATE TABLE task (                 -- until the back end has forgotten it
     sequence INTEGER PRIMARY KEY,
@@ -45,9 +46,18 @@ CREATE TABLE outcome (              -- of the commands that have ended, the last
     command_id TEXT NOT NULL UNIQUE,
     type TEXT NOT NULL,
     state TEXT NOT NULL,
-    messages TEXT NOT NULL          -- JSON
+    messages TEXT NOT NULL,         -- JSON
+    correlation_id TEXT
 );
 """
+
+_MIGRATIONS: Final = {
+    1: """
+ALTER TABLE command ADD COLUMN correlation_id TEXT;
+ALTER TABLE outcome ADD COLUMN correlation_id TEXT;
+""",
+}
+"""What makes of a schema of that version the next one."""
 
 _APPLICATION_ID: Final = 0x6C6F636B
 _OUTCOMES_KEPT: Final = 10_000
@@ -63,7 +73,7 @@ class StoredTask:
 
 @dataclass(slots=True)
 class StoredCommand:
-    """A command with what is needed to rebuild it. `locks` is None once they are released."""
+    """A command with what is needed to rebuild it, and the locks that it holds."""
 
     command_id: str
     sequence: int
@@ -71,19 +81,26 @@ class StoredCommand:
     parameters: str
     owner: str
     parent_id: str | None
-    locks: LockRequest | None
+    locks: LockRequest
     is_executed: bool = False
     has_failed: bool = False
+    correlation_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StoredOutcome:
-    """How a command has ended."""
+    """How a command has ended.
+
+    Attributes:
+        fails_parent: Whether its parent must end with failure because of it.
+    """
 
     command_id: str
     type: str
     state: CommandState
     messages: tuple[str | Message, ...]
+    correlation_id: str | None = None
+    fails_parent: bool = False
 
 
 def store_path(url: str) -> str:
@@ -134,30 +151,32 @@ class Store:
         self._guard = guard
         self._mutex = threading.Lock()
 
-    def add_task(
-        self, commands: Sequence[StoredCommand], command_id: str, task: StoredTask
+    def add(
+        self, commands: Sequence[StoredCommand], command_id: str, task: StoredTask | None
     ) -> None:
-        """Stores a task, and first those of the commands it depends on that are not stored yet."""
+        """Stores commands, parents first, and a task of one of them."""
         with self._transaction() as execute:
             for row in commands:
                 execute(
-                    "INSERT INTO command VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO command VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     row.command_id,
                     row.sequence,
                     row.type,
                     row.parameters,
                     row.owner,
                     row.parent_id,
-                    None if row.locks is None else _dump_locks(row.locks),
+                    _dump_locks(row.locks),
                     row.is_executed,
                     row.has_failed,
+                    row.correlation_id,
                 )
-            execute(
-                "INSERT INTO task (task_id, command_id, spec) VALUES (?, ?, ?)",
-                task.task_id,
-                command_id,
-                task.spec,
-            )
+            if task is not None:
+                execute(
+                    "INSERT INTO task (task_id, command_id, spec) VALUES (?, ?, ?)",
+                    task.task_id,
+                    command_id,
+                    task.spec,
+                )
 
     def drop_tasks(self, task_ids: Sequence[str]) -> None:
         """Deletes tasks that the back end has forgotten, or that have not started."""
@@ -165,14 +184,13 @@ class Store:
             for task_id in task_ids:
                 execute("DELETE FROM task WHERE task_id = ?", task_id)
 
-    def end_execution(self, command_id: str, *, is_executed: bool, is_released: bool) -> None:
-        """Notes that `execute` has ended, whether well, and whether the locks go now."""
+    def end_execution(self, command_id: str, *, is_executed: bool, locks: LockRequest) -> None:
+        """Notes that `execute` has ended, whether well, and which locks it leaves."""
         with self._transaction() as execute:
             execute(
-                "UPDATE command SET is_executed = ?, locks = CASE WHEN ? THEN NULL ELSE locks END"
-                " WHERE command_id = ?",
+                "UPDATE command SET is_executed = ?, locks = ? WHERE command_id = ?",
                 is_executed,
-                is_released,
+                _dump_locks(locks),
                 command_id,
             )
 
@@ -184,7 +202,7 @@ class Store:
         """
         with self._transaction() as execute:
             for outcome in outcomes:
-                if outcome.state is not CommandState.SUCCEEDED:
+                if outcome.fails_parent:
                     execute(
                         "UPDATE command SET has_failed = 1 WHERE command_id ="
                         " (SELECT parent_id FROM command WHERE command_id = ?)",
@@ -192,12 +210,13 @@ class Store:
                     )
                 execute("DELETE FROM command WHERE command_id = ?", outcome.command_id)
                 execute(
-                    "INSERT OR REPLACE INTO outcome (command_id, type, state, messages)"
-                    " VALUES (?, ?, ?, ?)",
+                    "INSERT OR REPLACE INTO outcome"
+                    " (command_id, type, state, messages, correlation_id) VALUES (?, ?, ?, ?, ?)",
                     outcome.command_id,
                     outcome.type,
                     outcome.state.value,
                     json.dumps([dump_message(message) for message in outcome.messages]),
+                    outcome.correlation_id,
                 )
             for task_id in forgotten:
                 execute("DELETE FROM task WHERE task_id = ?", task_id)
@@ -209,15 +228,17 @@ class Store:
     def outcome(self, command_id: str) -> StoredOutcome | None:
         """How a command has ended; None if it has not, or is not known, or not any more."""
         rows = self._read(
-            "SELECT type, state, messages FROM outcome WHERE command_id = ?", command_id
+            "SELECT type, state, messages, correlation_id FROM outcome WHERE command_id = ?",
+            command_id,
         )
-        for type_name, state, messages in rows:
+        for type_name, state, messages, correlation_id in rows:
             loaded = (load_message(message) for message in json.loads(messages))
             return StoredOutcome(
                 command_id,
                 type_name,
                 CommandState(state),
                 tuple(message for message in loaded if message is not None),
+                correlation_id,
             )
         return None
 
@@ -234,6 +255,7 @@ class Store:
                 _load_locks(locks),
                 bool(is_executed),
                 bool(has_failed),
+                correlation_id,
             )
             for (
                 command_id,
@@ -245,6 +267,7 @@ class Store:
                 locks,
                 is_executed,
                 has_failed,
+                correlation_id,
             ) in self._read("SELECT * FROM command ORDER BY sequence")
         ]
 
@@ -310,7 +333,7 @@ def _lock_file(path: str) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, path: str) -> None:
-    """Checks the schema, then makes it where there is none."""
+    """Checks the schema, then makes it where there is none, or brings it up to date."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > SCHEMA_VERSION:
         raise StoreError(
@@ -325,20 +348,24 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
         raise StoreError(f"{path!r} is a database of something else, not a store")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
-    if version == 0:
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {_SCHEMA}"
-            f"PRAGMA application_id = {_APPLICATION_ID};"
-            f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-        )
+    if version == SCHEMA_VERSION:
+        return
+    steps = [_MIGRATIONS[step] for step in range(version, SCHEMA_VERSION)] if version else [_SCHEMA]
+    connection.executescript(
+        f"BEGIN IMMEDIATE; {''.join(steps)}"
+        f"PRAGMA application_id = {_APPLICATION_ID};"
+        f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+    )
 
 
-def _dump_locks(locks: LockRequest) -> str:
+def _dump_locks(locks: LockRequest) -> str | None:
+    if not locks:
+        return None
     return json.dumps({"exclusive": dump_keys(locks.exclusive), "shared": dump_keys(locks.shared)})
 
 
-def _load_locks(text: str | None) -> LockRequest | None:
+def _load_locks(text: str | None) -> LockRequest:
     if text is None:
-        return None
+        return LockRequest({}, {})
     rows = json.loads(text)
     return LockRequest(load_keys(rows["exclusive"]), load_keys(rows["shared"]))

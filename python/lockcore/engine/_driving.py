@@ -1,0 +1,129 @@
+"""The order of steps in which a command is run: lock, validate, execute; awaited or not."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from lockcore._manager import Grant, LockManager
+from lockcore._types import Message
+from lockcore.engine._async import awaited, is_async
+from lockcore.engine._command import Command
+from lockcore.engine._result import CommandResult
+from lockcore.engine._rules import Unset
+
+__all__ = ["drive", "drive_async", "require_sync"]
+
+
+class Steps(Protocol):
+    """What happens to a command at each step. What is given an error may raise it again."""
+
+    command: Command
+    settled: threading.Event
+
+    @property
+    def manager(self) -> LockManager: ...
+
+    def request(self, timeout: float | Unset | None) -> dict[str, Any]: ...
+
+    def acquired(self, grant: Grant) -> None: ...
+
+    def not_acquired(self, error: BaseException) -> CommandResult: ...
+
+    def not_valid(self, reasons: tuple[str | Message, ...]) -> CommandResult: ...
+
+    def not_validated(self, error: BaseException) -> CommandResult: ...
+
+    def prepare_execution(self) -> None: ...
+
+    def after_execution(self) -> CommandResult | None: ...
+
+    def not_executed(self, error: BaseException) -> CommandResult | None: ...
+
+    def snapshot(self) -> CommandResult: ...
+
+
+# The two below are the same, step by step.
+
+
+def drive(run: Steps, timeout: float | Unset | None) -> CommandResult:
+    """Runs a command in this thread, until `execute` has ended and, if it failed, its tasks."""
+    try:
+        run.acquired(run.manager.acquire(**run.request(timeout)))
+    except BaseException as error:  # noqa: BLE001 - raised again unless it is a refusal
+        return run.not_acquired(error)
+    try:
+        reasons = _reasons(run.command.validate())
+        if not reasons:
+            run.prepare_execution()
+    except BaseException as error:  # noqa: BLE001 - raised again unless the command's own
+        return run.not_validated(error)
+    if reasons:
+        return run.not_valid(reasons)
+    try:
+        run.command.execute()
+    except BaseException as error:  # noqa: BLE001 - raised again unless the command's own
+        result = run.not_executed(error)
+    else:
+        result = run.after_execution()
+    if result is None:
+        run.settled.wait()
+        result = run.snapshot()
+    return result
+
+
+async def drive_async(run: Steps, timeout: float | Unset | None) -> CommandResult:
+    """Runs a command in this event loop; methods that are not async run in its thread.
+
+    Cancelling it interrupts `validate` or `execute`: what has been started is stopped, and the
+    locks go when that has ended.
+    """
+    try:
+        run.acquired(await run.manager.acquire_async(**run.request(timeout)))
+    except BaseException as error:  # noqa: BLE001 - raised again unless it is a refusal
+        return run.not_acquired(error)
+    try:
+        reasons = _reasons(await awaited(run.command.validate()))
+        if not reasons:
+            run.prepare_execution()
+    except BaseException as error:  # noqa: BLE001 - raised again unless the command's own
+        return run.not_validated(error)
+    if reasons:
+        return run.not_valid(reasons)
+    try:
+        await awaited(run.command.execute())
+    except BaseException as error:  # noqa: BLE001 - raised again unless the command's own
+        result = run.not_executed(error)
+    else:
+        result = run.after_execution()
+    if result is None:
+        await asyncio.to_thread(run.settled.wait)
+        result = run.snapshot()
+    return result
+
+
+def require_sync(command: Command) -> None:
+    """Refuses a command that can only be awaited.
+
+    Raises:
+        TypeError: Its `validate` or `execute` is async.
+    """
+    for name in ("validate", "execute"):
+        if is_async(getattr(command, name, None)):
+            raise TypeError(f"{type(command).__name__}.{name} is async: await run_async instead")
+
+
+def _reasons(returned: object) -> tuple[str | Message, ...]:
+    if returned is None:
+        return ()
+    if isinstance(returned, str | Message):
+        return (returned,)
+    if not isinstance(returned, Iterable):
+        raise TypeError(f"validate must return or yield messages, not {returned!r}")
+    reasons = tuple(returned)
+    for reason in reasons:
+        if not isinstance(reason, str | Message):
+            raise TypeError(f"validate must return or yield messages, not {reason!r}")
+    return reasons
