@@ -28,7 +28,7 @@ COMPILED := setup.py pyproject.toml $(wildcard src/lockcore/*.[ch] src/lockcore/
 	python/lockcore/*.pxd)
 C_FILES := $(wildcard src/lockcore/*.[ch] tests/c/*.[ch])
 
-.PHONY: help demo test test-c test-python test-free-threaded build bench lint format wheels clean
+.PHONY: help demo test test-c test-python test-free-threaded build bench bench-report lint format wheels clean
 .NOTPARALLEL:
 
 help: ## List these commands
@@ -62,7 +62,12 @@ build: ## Build the extension in debug mode: no optimisation, invariant checks, 
 	$(MAKE) install LOCKCORE_DEBUG=1
 
 bench: $(INSTALLED) $(VENV)/.group-bench ## Measure against the rivals; BENCH_ARGS=... adds arguments
-	$(BIN)/python -m pytest benchmarks $(BENCH_ARGS)
+	$(BIN)/python -m pytest benchmarks --benchmark-json=build/bench.json $(BENCH_ARGS)
+	$(BIN)/python benchmarks/report.py build/bench.json
+
+bench-report: $(INSTALLED) $(VENV)/.group-bench ## Write the last `make bench` into README and docs
+	$(BIN)/python benchmarks/report.py build/bench.json --plots docs/explanation/performance \
+		--write docs/explanation/performance.md --write README.md
 
 lint: $(INSTALLED) $(VENV)/.group-lint ## Check style, types, stubs and formatting
 	$(BIN)/ruff check .

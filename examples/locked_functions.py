@@ -6,6 +6,7 @@ The keys come from the arguments of each call. Nothing is kept on disk, and no e
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 from lockcore import LockConflictError
 from lockcore.engine import exclusive, locks, shared
@@ -33,17 +34,25 @@ def close(name: str) -> None:
     del balances[name]
 
 
-@locks(shared("ACCOUNT", "name"), timeout=None)
-async def report(name: str) -> str:
+@dataclass
+class Account:
+    """Somebody's account, as the rest of a program hands it around."""
+
+    name: str
+
+
+@locks(shared("ACCOUNT", "{account.name}"), timeout=None)
+async def report(account: Account) -> str:
     """Any number of readers may run together; each waits for writers without blocking the loop."""
     await asyncio.sleep(0)
-    return f"{name} has {balances[name]}"
+    return f"{account.name} has {balances[account.name]}"
 
 
 async def main() -> None:
     """Pays, reports and closes."""
     pay("ann", "bob", amount=30)
-    print(*await asyncio.gather(report("ann"), report("bob"), report("ann")), sep="\n")
+    ann, bob = Account("ann"), Account("bob")
+    print(*await asyncio.gather(report(ann), report(bob), report(ann)), sep="\n")
     close("ann")
     print("open:", *balances)
 

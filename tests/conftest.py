@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+import importlib
+import sys
+import sysconfig
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import hypothesis
@@ -59,3 +63,30 @@ def background(request: pytest.FixtureRequest) -> Iterator[Callable[..., Backgro
     for thread in threads:
         if not thread.was_asked:
             thread.result()
+
+
+# There is no uvloop for Windows, nor for the free-threaded 3.13. Elsewhere it must be there: a test
+# that runs nowhere says nothing.
+HAS_UVLOOP = sys.platform != "win32" and (
+    sys.version_info >= (3, 14) or not sysconfig.get_config_var("Py_GIL_DISABLED")
+)
+LOOPS = ["asyncio", "uvloop"] if HAS_UVLOOP else ["asyncio"]
+
+
+@pytest.fixture(params=LOOPS)
+def new_loop(request: pytest.FixtureRequest) -> Callable[[], asyncio.AbstractEventLoop]:
+    """Makes event loops: first asyncio's own, then uvloop's."""
+    return importlib.import_module(request.param).new_event_loop
+
+
+@pytest.fixture
+def run(
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """Runs a coroutine in a new event loop, as `asyncio.run` does."""
+
+    def run(main: Coroutine[Any, Any, Any]) -> Any:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            return runner.run(main)
+
+    return run

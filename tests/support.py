@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import pickle
 import subprocess
@@ -90,6 +91,18 @@ def report_of(source: str) -> Any:
 def until_queued(manager: Any, key: Any, count: int = 1) -> None:
     """Waits until so many requests are queued at a key."""
     eventually(lambda: len(manager.waiters(key)) == count)
+
+
+async def soon(claim: Callable[[], Any]) -> None:
+    """Lets other tasks run until a claim is true."""
+    async with asyncio.timeout(DEADLINE):
+        while not claim():  # noqa: ASYNC110 - threads make it true, too, and know no events
+            await asyncio.sleep(0)
+
+
+async def queued(manager: Any, key: Any, count: int = 1) -> None:
+    """Lets other tasks run until so many requests are queued at a key."""
+    await soon(lambda: len(manager.waiters(key)) == count)
 
 
 def modes_of(manager: Any, key: Any) -> list[str]:

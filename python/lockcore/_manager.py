@@ -126,17 +126,17 @@ class LockManager(_core.Table):
         tasks wait in the same queues. Cancelling the awaiting task, at any instant, leaves nothing
         held and nobody queued.
         """
+        loop = asyncio.get_running_loop()
         seconds = _core.seconds(timeout)
         if seconds == 0:
             return self.acquire(
                 exclusive=exclusive, shared=shared, owner=owner, message=message, timeout=0
             )
-        wake = _Wake()
-        grant = self._submit(
-            exclusive=exclusive, shared=shared, owner=owner, message=message, wake=wake
-        )
-        if grant._state != "held":
-            await wake.wait(self, grant, seconds, timeout)
+        grant = self._attempt(exclusive=exclusive, shared=shared, owner=owner, message=message)
+        if not grant.is_held:
+            wait = _Wait(loop)
+            grant._queue(_Wake(wait))
+            await wait.until_held(self, grant, seconds, timeout)
         return grant
 
     def __enter__(self) -> Self:
@@ -178,63 +178,74 @@ _OPTIMISTIC_SECONDS = 0.005
 
 
 class _Wake:
-    """Calls a task back, from any thread, when its request may be granted."""
+    """Calls a task back, from any thread, when its request may be granted.
 
-    __slots__ = ("_future", "_loop")
+    The lock table keeps it. It must not keep the task: nobody could collect one whose loop died.
+    """
 
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._future = self._loop.create_future()
+    __slots__ = ("_wait",)
 
-    def __call__(self) -> None:
+    def __init__(self, wait: _Wait) -> None:
+        self._wait = weakref.ref(wait)
+
+    def __call__(self) -> bool:
+        wait = self._wait()
+        if wait is None:
+            return False  # the task was collected
         try:
-            self._loop.call_soon_threadsafe(self._set)
+            wait.loop.call_soon_threadsafe(wait.wake)
         except RuntimeError:
-            # The loop is closed. Whoever finalises the coroutine gives the grant back.
-            return
+            return False  # the loop is closed, and the task will not run again
+        return True
 
-    def _set(self) -> None:
+
+class _Wait:
+    """One task's wait for one grant."""
+
+    __slots__ = ("__weakref__", "_future", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._future = loop.create_future()
+
+    def wake(self) -> None:
         if not self._future.done():
             self._future.set_result(None)
 
-    async def wait(
+    async def until_held(
         self, manager: LockManager, grant: Grant, seconds: float, timeout: float | None
     ) -> None:
-        """Waits until the grant is held; whatever else happens, it is neither held nor queued."""
-        deadline = self._loop.time() + seconds
-        look = self._loop.time() + _OPTIMISTIC_SECONDS if grant.owner is not None else deadline
+        """Waits until the grant is held; if it raises, that is neither held nor queued."""
+        deadline = self.loop.time() + seconds
+        look = self.loop.time() + _OPTIMISTIC_SECONDS if grant.owner is not None else deadline
         try:
-            while True:
-                until = min(look, deadline)
-                await self._sleep(until)
-                state = grant._state
-                if state == "held":
-                    return
-                if state == "closed":
-                    manager._fail(_core.CLOSED, grant, [], None)
+            while grant._state == "waiting":
+                await self._sleep(min(look, deadline))
+                if grant._state != "waiting":
+                    break
                 look = deadline
                 if (cycle := grant._break_deadlock()) is not None:
                     manager._fail(_core.DEADLOCK, grant, cycle, None)
-                if self._loop.time() >= deadline:
+                if self.loop.time() >= deadline:
                     blockers = grant._time_out()
-                    if blockers is None:
-                        continue
-                    manager._fail(_core.TIMED_OUT, grant, blockers, timeout)
+                    if blockers is not None:
+                        manager._fail(_core.TIMED_OUT, grant, blockers, timeout)
+            if grant._state == "closed":
+                manager._fail(_core.CLOSED, grant, [], None)
         except BaseException:
             if grant._state == "waiting":
                 grant._cancel()
-            if grant._state == "held":
-                grant.release()
-            raise
+            with grant:
+                raise  # and release it, if it is held
 
     async def _sleep(self, until: float) -> None:
-        timer = None if until == float("inf") else self._loop.call_at(until, self._set)
+        # Always a timer, if only for an hour: by it the loop keeps the task while it is open.
+        timer = self.loop.call_at(min(until, self.loop.time() + 3600), self.wake)
         try:
             await self._future
         finally:
-            if timer is not None:
-                timer.cancel()
-        self._future = self._loop.create_future()
+            timer.cancel()
+        self._future = self.loop.create_future()
 
 
 def _holder(row: _core.Row) -> Holder:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import gettext
+import os
+import pathlib
 import re
 import string
+import struct
+import tomllib
 import uuid
 from collections import ChainMap
 from typing import TYPE_CHECKING, Any
@@ -85,6 +90,51 @@ class MessageCatalog:
         if not any(name in self._sentences for name in self._default):
             raise ValueError(f"the default locale {default_locale!r} has no sentences")
 
+    @classmethod
+    def from_toml(
+        cls, *paths: str | os.PathLike[str], default_locale: str = "en"
+    ) -> MessageCatalog:
+        """Reads TOML files that have a table of sentences for each locale.
+
+        Of two sentences for a code in a locale the one of the later file counts.
+
+        Raises:
+            OSError: A file cannot be read.
+            ValueError: A file is not TOML; or what the class itself raises for its sentences.
+            TypeError: A locale is no table; or what the class itself raises for its sentences.
+        """
+        merged: dict[str, dict[str, str]] = {}
+        for path in paths:
+            with open(path, "rb") as file:  # noqa: PTH123 - a path may be any `PathLike`
+                tables = tomllib.load(file)
+            for locale, sentences in tables.items():
+                if not isinstance(sentences, dict):
+                    raise TypeError(f"{os.fspath(path)!s}: locale {locale!r} must be a table")
+                merged.setdefault(_normal_locale(locale), {}).update(sentences)
+        return cls(merged, default_locale=default_locale)
+
+    @classmethod
+    def from_gettext(
+        cls, domain: str, directory: str | os.PathLike[str], *, default_locale: str = "en"
+    ) -> MessageCatalog:
+        """Reads all of `directory/LOCALE/LC_MESSAGES/domain.mo`; the ids are the codes.
+
+        Entries with a context or with plural forms are left out, and so is the header.
+
+        Raises:
+            OSError: A file is not a catalogue of gettext.
+            ValueError: There is no such file for the default locale; or what the class itself
+                raises for its sentences.
+        """
+        found = {}
+        for path in sorted(pathlib.Path(directory).glob(f"*/LC_MESSAGES/{domain}.mo")):
+            with path.open("rb") as file:
+                translations = gettext.GNUTranslations(file)
+            found[path.parent.parent.name] = {
+                code: translations.gettext(code) for code in _plain_ids(path.read_bytes())
+            }
+        return cls(found, default_locale=default_locale)
+
     @property
     def locales(self) -> frozenset[str]:
         """The locales that have sentences, in lower case with underscores."""
@@ -126,6 +176,21 @@ def _checked_sentence(locale: str, code: str, text: str) -> _Sentence:
     if not sentence.is_valid():
         raise ValueError(f"{where} cannot be read: write ${{name}} or $$, not {text!r}")
     return sentence
+
+
+def _plain_ids(mo: bytes) -> Iterator[str]:
+    """The ids in a `.mo` file that `gettext` itself has accepted.
+
+    The file begins with a magic number, a version, the number of ids, and where their table is:
+    the length and the place of each.
+    """
+    order = "<" if mo[:4] == b"\xde\x12\x04\x95" else ">"
+    _, _, count, table = struct.unpack_from(f"{order}4I", mo)
+    for i in range(count):
+        length, start = struct.unpack_from(f"{order}2I", mo, table + 8 * i)
+        id = mo[start : start + length]
+        if id and b"\0" not in id and b"\4" not in id:
+            yield id.decode()
 
 
 def _normal_locale(locale: str) -> str:

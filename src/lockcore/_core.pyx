@@ -99,7 +99,7 @@ cdef int wait_for(Table table, lc_request *request, double seconds, lc_rows *row
         status = attempt(table.table, request)
         if status != LC_CONFLICT:
             return status
-        waiter = new_waiter(None)
+        waiter = new_waiter(table.table, None)
     else:
         waiter = request.waiter
     status = lc_acquire(table.table, request, waiter, NULL)
@@ -217,11 +217,11 @@ cdef class Table:
             ManagerClosedError: the manager is closed.
             TypeError, ValueError: bad arguments; nothing was touched.
         """
-        cdef lc_request *request = build(self, exclusive, shared, owner, message)
-        cdef lc_status status = try_acquire(self.table, request)
+        # Made before it is held: afterwards nothing may fail.
+        cdef Grant grant = new_grant(self, build(self, exclusive, shared, owner, message))
+        cdef lc_status status = try_acquire(self.table, grant.request)
         if status == LC_OK:
-            return new_grant(self, request)
-        drop(request)
+            return grant
         if status == LC_CLOSED:
             self._fail(CLOSED, None, [], None)
         return None
@@ -236,20 +236,20 @@ cdef class Table:
         lock.manager = self
         return lock
 
-    def _submit(self, *, exclusive=(), shared=(), owner=None, message=None, wake=None):
-        """Acquires, or queues and returns at once; `wake` is called when that is over.
-
-        `wake` may be called from any thread, and also, while the state is still "waiting", to
-        ask for `_break_deadlock`.
-        """
+    def _attempt(self, *, exclusive=(), shared=(), owner=None, message=None):
+        """Returns a grant that is held or, when somebody is in the way, new: for `_queue`."""
         cdef Grant grant = new_grant(self, build(self, exclusive, shared, owner, message))
-        cdef lc_waiter *waiter = new_waiter(ignore if wake is None else wake)
-        cdef lc_status status = lc_acquire(self.table, grant.request, waiter, NULL)
-        if grant.request.waiter != waiter:
-            Py_XDECREF(<PyObject *> waiter.parker)
-            free(waiter)
-        if status == LC_CLOSED:
+        if attempt(self.table, grant.request) == LC_CLOSED:
             self._fail(CLOSED, grant, [], None)
+        return grant
+
+    def _submit(self, *, exclusive=(), shared=(), owner=None, message=None, wake=None):
+        """Acquires, or queues and returns at once: `_attempt` and `Grant._queue`."""
+        cdef Grant grant = self._attempt(
+            exclusive=exclusive, shared=shared, owner=owner, message=message
+        )
+        if not grant.is_held:
+            grant._queue(ignore if wake is None else wake)
         return grant
 
     def _check_message(self, message):

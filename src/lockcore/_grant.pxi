@@ -2,7 +2,13 @@
 
 
 cdef inline Grant new_grant(Table manager, lc_request *request):
-    cdef Grant grant = Grant.__new__(Grant)
+    """Takes over the reference to the request, even if it raises."""
+    cdef Grant grant
+    try:
+        grant = Grant.__new__(Grant)
+    except MemoryError:
+        drop(request)
+        raise
     grant.request = request
     grant.manager = manager
     return grant
@@ -150,17 +156,31 @@ cdef class Grant:
     def _state(self):
         return STATES[lc_request_state(self.request)]
 
+    def _queue(self, wake):
+        """Acquires what is new, or queues it and returns at once.
+
+        `wake` is called when the wait is over; and also, while the state is still "waiting", to
+        ask for `_break_deadlock`. From any thread. Returning False it gives the grant back.
+        """
+        cdef lc_waiter *waiter = new_waiter(self.manager.table, wake)
+        cdef lc_status status = lc_acquire(self.manager.table, self.request, waiter, NULL)
+        if self.request.waiter != waiter:
+            Py_XDECREF(<PyObject *> waiter.parker)
+            free(waiter)
+        if status == LC_CLOSED:
+            self.manager._fail(CLOSED, self, [], None)
+
     def _cancel(self):
         """Ends a wait. Returns False when it had been granted already, and stays so."""
         return lc_cancel(self.manager.table, self.request, False, NULL) != LC_OK
 
     def _time_out(self):
-        """Ends a wait that was too long. Returns the blockers' rows, or None if it was granted."""
+        """Ends a wait that was too long. Returns the blockers' rows, or None if it was over."""
         cdef lc_rows rows = lc_rows(NULL, 0, 0)
         cdef lc_status status
         try:
             status = lc_cancel(self.manager.table, self.request, True, &rows)
-            return None if status == LC_OK else take_rows(&rows)
+            return None if status == LC_OK or status == LC_CLOSED else take_rows(&rows)
         finally:
             lc_rows_clear(&rows, dispose)
 

@@ -69,6 +69,7 @@ cdef extern from "lock_table.h" nogil:
     ctypedef struct lc_waiter:
         void (*wake)(lc_request *request) noexcept nogil
         void *parker
+        lc_table *table
         unsigned char has_resumed  # atomic
 
     ctypedef struct lc_request:

@@ -70,13 +70,15 @@ cdef void wake_thread(lc_request *request) noexcept nogil:
 
 cdef void wake_callback(lc_request *request) noexcept nogil:
     with gil:
-        call_back(<object> request.waiter.parker)
+        if not call_back(<object> request.waiter.parker):
+            # Whoever waited will never know. Let the next one run.
+            lc_release(request.waiter.table, request)
     drop(request)
 
 
-cdef void call_back(object callback) noexcept:
+cdef bint call_back(object callback) noexcept:
     # An exception has nowhere to go: Cython reports it as unraisable.
-    callback()
+    return callback() is not False
 
 
 cdef void drop(lc_request *request) noexcept nogil:
@@ -100,13 +102,14 @@ cdef void dispose(lc_request *request) noexcept nogil:
             Py_XDECREF(<PyObject *> callback)
 
 
-cdef lc_waiter *new_waiter(object callback) except NULL:
+cdef lc_waiter *new_waiter(lc_table *table, object callback) except NULL:
     cdef lc_waiter *waiter = <lc_waiter *> calloc(1, sizeof(lc_waiter))
     if waiter == NULL:
         raise MemoryError
     if callback is not None:
         Py_INCREF(callback)
         waiter.parker = <void *> callback
+        waiter.table = table
         waiter.wake = wake_callback
         return waiter
     waiter.parker = PyThread_allocate_lock()

@@ -106,7 +106,8 @@ fits_among_holders(lc_array *array, const lc_request *request)
 /* Requires: the buckets locked. Returns: LC_OK; LC_CONFLICT with nothing changed;
  * LC_NO_MEMORY when `blockers` has no room. */
 static lc_status
-change_owner(lc_array *array, lc_request *request, lc_owner_box *box, lc_rows *blockers)
+change_owner(lc_table *table, lc_array *array, lc_request *request, lc_owner_box *box,
+             lc_rows *blockers)
 {
     lc_key *owner = request->owner;
     request->owner = &box->key;
@@ -116,6 +117,7 @@ change_owner(lc_array *array, lc_request *request, lc_owner_box *box, lc_rows *b
     }
     request->owner = owner;
     if (status == LC_OK) {
+        lc_siblings_must_look(table, request);
         set_owner(request, box);
         mark_queues(array, request);
     }
@@ -135,7 +137,8 @@ transfer_once(lc_table *table, lc_request *request, lc_owner_box *box, bool is_u
     LC_SYNC("transfer");
     lc_array *array = lc_lock_buckets(table, request);
     if (is_held(request)) {
-        status = request->n_upgrades > 0 ? LC_BUSY : change_owner(array, request, box, blockers);
+        status =
+            request->n_upgrades > 0 ? LC_BUSY : change_owner(table, array, request, box, blockers);
     }
     lc_unlock_buckets(array, request);
     if (status == LC_OK) {

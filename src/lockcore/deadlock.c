@@ -9,7 +9,7 @@
  * is allocated, nothing limits the depth and nothing must be cleaned up.
  *
  * A search starts where edges can have been added: at a request that has begun
- * to wait, was queued at a further key, or whose owner gained a key.
+ * to wait, was queued at a further key, or whose owner gained or lost a key.
  */
 #include "lock_internal.h"
 
@@ -24,7 +24,8 @@ static void
 visit(lc_search *search, lc_request *request, lc_link *parent, const lc_link *blocker)
 {
     lc_waiter *waiter = request->waiter;
-    if (waiter->visit == search->table->visits) {
+    /* Who is about to leave is as good as gone: there may be a cycle without it. */
+    if (waiter->visit == search->table->visits || waiter->is_victim) {
         return;
     }
     waiter->visit = search->table->visits;
@@ -185,7 +186,7 @@ lc_break_deadlock(lc_table *table, lc_request *request, lc_rows *cycle)
         lc_request *victim = choose_victim(request);
         if (victim != request) {
             call_victim(table, victim, &woken);
-            break;
+            continue;
         }
         if (2 * length > cycle->capacity) {
             lc_mutex_unlock(&table->wait_mutex);
@@ -209,8 +210,8 @@ lc_wake_deadlocked(lc_table *table, lc_woken *woken)
     table->must_look = NULL;
     for (; request != NULL; request = request->waiter->next_look) {
         request->waiter->must_look = false;
-        if (atomic_load_explicit(&request->state, memory_order_relaxed) == LC_WAITING
-            && find_cycle(table, request) > 0) {
+        while (atomic_load_explicit(&request->state, memory_order_relaxed) == LC_WAITING
+               && !request->waiter->is_victim && find_cycle(table, request) > 0) {
             call_victim(table, choose_victim(request), woken);
         }
     }

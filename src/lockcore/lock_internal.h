@@ -265,6 +265,10 @@ void lc_open_keys(lc_table *table, const lc_request *request);
  * pass others there now. */
 void lc_open_siblings(lc_table *table, const lc_request *granted);
 
+/* Has the owner's waiting requests look for a deadlock: where it holds a key no more,
+ * they wait behind others now. */
+void lc_siblings_must_look(lc_table *table, const lc_request *losing);
+
 /* Takes a waiting request out of all queues, and opens the places behind it. */
 void lc_stop_waiting(lc_table *table, lc_request *request, lc_state state);
 

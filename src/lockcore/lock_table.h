@@ -116,6 +116,7 @@ struct lc_waiter {
      * drop: the request may end at any time. */
     void (*wake)(lc_request *request);
     void *parker;           /* the caller's */
+    lc_table *table;        /* the caller's */
     atomic_uchar has_resumed; /* the caller's */
     uint64_t arrival;       /* its place in every queue */
     lc_request *next;       /* waiting requests whose owners' hashes are alike */

@@ -212,8 +212,9 @@ new_request(lc_name *names, const lc_order *order, uint32_t n_links, size_t byte
 lc_request *
 lc_request_new(lc_name *names, uint32_t *n, const lc_name *owner, void *payload)
 {
-    if (LC_LIKELY(*n == 1)) {
-        return new_request(names, &(lc_order){names->hash, 0}, 1, name_bytes(names), owner, payload);
+    if (LC_LIKELY(*n <= 1)) {
+        const lc_order only = {0};
+        return new_request(names, &only, *n, *n == 1 ? name_bytes(names) : 0, owner, payload);
     }
     lc_order few[LC_FEW], *order = few;
     if (*n > LC_FEW) {

@@ -105,6 +105,17 @@ must_look(lc_table *table, lc_request *request)
     }
 }
 
+void
+lc_siblings_must_look(lc_table *table, const lc_request *losing)
+{
+    if (losing->owner != NULL && table->n_named_waiting > 0) {
+        lc_request *request = NULL;
+        while ((request = lc_next_waiting(table, losing, request)) != NULL) {
+            must_look(table, request);
+        }
+    }
+}
+
 /* ---- granting -------------------------------------------------------------- */
 
 /* Notes that something has changed for the better at a place in a queue. Its request
@@ -409,6 +420,9 @@ withdraw_if_held(lc_table *table, lc_request *request)
         lc_withdraw(table, array, request);
     }
     lc_unlock_buckets(array, request);
+    if (is_held) {
+        lc_siblings_must_look(table, request);
+    }
     return is_held;
 }
 

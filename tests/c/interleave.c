@@ -1,11 +1,11 @@
 /* Explores how the steps inside the table's operations interleave: the real core runs, and at each
- * of its mutexes and sync points any other thread may go on.
+ * of its mutexes, and before it wakes somebody, any other thread may go on.
  *
- *     interleave [PREEMPTIONS] [SCRIPT]
+ *     interleave [LIMIT] [SCRIPT]
  *
- * Runs each script below, or the one given, in every order with at most so many preemptions
- * (2 unless said). What is checked: nobody holds in conflict, nobody waits for ever, nothing is
- * left in the table, no reference is lost or left over, every wait ends as it may.
+ * Runs each script below, or the one given, in every order, giving up at LIMIT states. What is
+ * checked: nobody holds in conflict, nobody waits for ever, nothing is left in the table, no
+ * reference is lost or left over, every wait ends as it may.
  */
 #include "scheduled.h"
 
@@ -60,8 +60,18 @@ static const char *const scripts[] = {
     "!x: get 0 a!; get 1 c!; put 1; put 0 | y: get 2 c!; hope 3 a!; put 3; put 2",
     "!x: get 0 a; get 1 a!; put 1; put 0 | y: get 2 a; get 3 a!; put 3; put 2",
     "!x: get 0 a!; get 1 c!; put 1; put 0 | y: get 2 c!; get 3 a!; put 3; put 2 | -: clear",
-    "!x: get 0 a! b!; put 0 | x: get 1 c!; put 1 | y: get 2 c!; get 3 a!; put 3; put 2 | z: get 4 b!; put 4",
     "!x: get 0 a b; put 0; get 1 a!; put 1 | y: get 2 a! b!; put 2 | z: get 3 a; put 3",
+    /* Who is asked to look is granted meanwhile. */
+    "!x: get 0 a! b! / put 0 | y: get 2 c! / get 3 a!; put 3; put 2 | x: get 1 c! / put 1"
+    " | z: / get 4 b!; put 4",
+    "!x: get 0 a! / put 0 | y: get 2 c! / get 3 a!; put 3; put 2 | x: get 1 c! / put 1 | -: / clear",
+    /* A grant that lets several in; waiters found blocked further on. */
+    "x: get 0 a! b! c! / put 0 | y: get 1 a b! / put 1 | z: get 2 a c! / put 2 | w: hope 3 b c; put 3",
+    "x: get 0 c! / put 0 | y: get 1 a! c! / put 1 | z: get 2 a!; put 2 | w: get 3 a!; put 3",
+    "x: get 0 c! / put 0 | y: hope 1 a! c! / put 1 | z: get 2 a! / put 2 | w: get 3 a! / put 3",
+    "x: get 0 a / put 0 | y: get 1 a / put 1 | z: get 2 a! / put 2 | x: get 3 a!; put 3",
+    "!x: get 0 a; get 1 d! / put 0 | w: get 2 a / put 2 | y: get 3 a! d! / put 3"
+    " | x: get 4 a! / put 4; put 1",
     /* The array of buckets is resized. */
     "x: get 0 a!; put 0 | -: grow",
     "x: get 0 a! c; put 0 | y: get 1 a!; put 1 | -: grow",
@@ -76,6 +86,24 @@ static bool may_deadlock, has_shadow, has_resize;
 static lc_table *table;
 static lc_request *requests[MAX_SLOTS], *upgrades[MAX_SLOTS];
 static uint64_t n_deadlocks, n_timeouts, n_waits;
+
+/* Requests and waiters are not from fibers_malloc(): they hold more than is state. */
+#define MAX_WAITERS (2 * MAX_SLOTS)
+static lc_waiter waiters[MAX_WAITERS];
+static int n_waiters;
+
+static struct {
+    _Alignas(16) char bytes[MAX_WAITERS * 1024];
+    size_t used;
+} request_arena;
+
+static void *
+request_malloc(size_t size)
+{
+    void *memory = request_arena.bytes + request_arena.used;
+    request_arena.used += (size + 15) & ~(size_t)15;
+    return request_arena.used <= sizeof(request_arena.bytes) ? memory : NULL;
+}
 
 _Noreturn void
 explorer_fail(const char *what)
@@ -174,14 +202,11 @@ acquire(lc_request *request, uint8_t verb)
     if (verb == TRY) {
         return lc_try_acquire(table, request);
     }
-    lc_waiter *waiter = calloc(1, sizeof(*waiter));
-    REQUIRE(waiter != NULL);
+    REQUIRE(n_waiters < MAX_WAITERS);
+    lc_waiter *waiter = &waiters[n_waiters++];
     waiter->wake = wake;
     waiter->parker = (void *)(intptr_t)fibers_self();
     lc_status status = lc_acquire(table, request, waiter, NULL);
-    if (request->waiter != waiter) {
-        free(waiter);
-    }
     return status == LC_QUEUED ? park(request, verb == HOPE || verb == HOPE_UP) : status;
 }
 
@@ -192,7 +217,9 @@ upgrade(const op *op)
     if (lc_begin_upgrade(table, request) != LC_OK) {
         return false;
     }
+    lc_malloc_hook = request_malloc;
     lc_request *more = upgrades[op->slot] = lc_request_upgrade(request, NULL);
+    lc_malloc_hook = fibers_malloc;
     lc_status status = more->n_links > 0 ? acquire(more, op->verb) : LC_CONFLICT;
     if (lc_end_upgrade(table, request, status == LC_OK ? more : NULL) == LC_OK) {
         shadow_take(op->slot, NULL);
@@ -285,6 +312,9 @@ run_actor(int number)
     bool has_failed = false;
     for (int i = 0; i < actor->n_ops; i++) {
         const op *op = &actor->ops[i];
+        if (i == actor->n_first) {
+            fibers_ready();
+        }
         if (!has_failed || op->verb == PUT) {
             has_failed |= !do_op(op, actor->owner);
         }
@@ -314,36 +344,95 @@ new_request(uint8_t owner, const op *op)
     return lc_request_new(names, &n, owner == 0 ? NULL : &its, NULL);
 }
 
-static void
-watch_array(unsigned bits)
+/* ---- the table's memory, as new for each run ------------------------------- */
+
+#define MAX_PAGES (64 * 1024 * 2)
+
+static struct {
+    _Alignas(4096) char bytes[MAX_PAGES];
+    bool is_used;
+} pages[4];
+
+void *
+lc_pages_new(size_t size)
 {
-    for (int half = 0; half < MAX_SCRIPT_KEYS / 2; half++) {
-        uint64_t hash = (uint64_t)(half + 1) << 60;
-        fibers_watch(&table->arrays[bits].buckets[hash >> (64 - bits)].mutex);
+    REQUIRE(size <= MAX_PAGES);
+    for (int i = 0; i < 4; i++) {
+        if (!pages[i].is_used) {
+            pages[i].is_used = true;
+            return pages[i].bytes;
+        }
     }
+    return NULL;
+}
+
+/* As where the system cannot do it in one step. */
+bool
+lc_pages_discard(void *memory, size_t size)
+{
+    (void)memory, (void)size;
+    return false;
+}
+
+void
+lc_pages_free(void *memory, size_t size)
+{
+    (void)memory, (void)size;
+}
+
+/* Not from fibers_malloc() either. */
+static void *
+table_malloc(size_t size)
+{
+    static lc_table memory;
+    REQUIRE(size == sizeof(memory));
+    return &memory;
+}
+
+static lc_bucket *
+bucket_at(unsigned bits, uint64_t number)
+{
+    return &table->arrays[bits].buckets[number >> (64 - bits)];
+}
+
+static void
+watch(unsigned bits)
+{
+    fibers_watch(&bucket_at(bits, UINT64_C(1) << 60)->mutex, true);
+    fibers_watch(&bucket_at(bits, UINT64_C(2) << 60)->mutex, true);
     if (has_resize) {
-        fibers_watch(&table->arrays[bits].buckets[0].mutex); /* the first that a resize takes */
+        fibers_watch(&bucket_at(bits, 0)->mutex, false); /* the first that a resize takes */
     }
 }
 
 static void
 begin_run(void)
 {
-    if (table == NULL) {
-        table = lc_table_new();
-        REQUIRE(table != NULL);
-        if (has_resize) {
-            resize(40);
-            resize(0);
+    for (int i = 0; i < 4; i++) {
+        if (pages[i].is_used) {
+            memset(pages[i].bytes, 0, MAX_PAGES);
         }
-        fibers_watch_nothing();
-        fibers_watch(&table->wait_mutex);
-        watch_array(LC_MIN_BITS);
-        if (has_resize) {
-            watch_array(LC_MIN_BITS + 1);
-        }
+        pages[i].is_used = false;
     }
-    table->arrivals = table->visits = 0; /* as new: so that runs repeat */
+    memset(waiters, 0, sizeof(waiters));
+    memset(upgrades, 0, sizeof(upgrades));
+    memset(shadow, 0, sizeof(shadow));
+    memset(request_arena.bytes, 0, request_arena.used);
+    n_waiters = 0;
+    request_arena.used = 0;
+    lc_malloc_hook = table_malloc;
+    table = lc_table_new();
+    lc_malloc_hook = fibers_malloc;
+    REQUIRE(table != NULL);
+    fibers_watch_nothing();
+    fibers_watch(&table->wait_mutex, false);
+    watch(LC_MIN_BITS);
+    if (has_resize) {
+        resize(40);
+        resize(0);
+        watch(LC_MIN_BITS + 1);
+    }
+    lc_malloc_hook = request_malloc;
     for (int i = 0; i < current.n_actors; i++) {
         for (int j = 0; j < current.actors[i].n_ops; j++) {
             const op *op = &current.actors[i].ops[j];
@@ -352,17 +441,93 @@ begin_run(void)
             }
         }
     }
+    lc_malloc_hook = fibers_malloc;
+}
+
+static uint64_t
+hash_request(uint64_t hash, const lc_request *request)
+{
+    if (request == NULL) {
+        return hash;
+    }
+    uint64_t fields[] = {atomic_load(&request->references), atomic_load(&request->state),
+                         request->n_upgrades, (uint64_t)(uintptr_t)request->owner,
+                         (uint64_t)(uintptr_t)request->waiter};
+    hash = fibers_hash(hash, fields, sizeof(fields));
+    if (request->owner != NULL) {
+        hash = fibers_hash(hash, request->owner->bytes, request->owner->size);
+    }
+    for (uint32_t i = 0; i < request->n_links; i++) {
+        const lc_link *link = &request->links[i];
+        /* Of a link that is nowhere, the rest is left over; of one that is no head, two. */
+        uint64_t its[] = {link->place,
+                          link->mode,
+                          link->had_queue | link->is_blocked << 1 | link->is_open << 2,
+                          link->place == LC_NOWHERE ? 0 : (uint64_t)(uintptr_t)link->next,
+                          link->place == LC_NOWHERE ? 0 : (uint64_t)(uintptr_t)link->prev};
+        hash = fibers_hash(hash, its, sizeof(its));
+    }
+    return hash;
+}
+
+static uint64_t
+hash_bucket(uint64_t hash, const lc_bucket *bucket)
+{
+    uint64_t fields[]
+        = {atomic_load(&bucket->mutex.taken), bucket->n, (uint64_t)(uintptr_t)bucket->more};
+    hash = fibers_hash(hash, fields, sizeof(fields));
+    for (unsigned i = 0; i < bucket->n; i++) {
+        const lc_link *head = bucket->heads[i];
+        hash = fibers_hash(hash, &head, sizeof(head));
+        hash = fibers_hash(hash, &head->queue, sizeof(head->queue));
+    }
+    return hash;
+}
+
+static uint64_t
+hash_all(uint64_t hash)
+{
+    for (int i = 0; i < MAX_SLOTS; i++) {
+        hash = hash_request(hash, requests[i]);
+        hash = hash_request(hash, upgrades[i]);
+    }
+    for (int i = 0; i < n_waiters; i++) {
+        const lc_waiter *waiter = &waiters[i];
+        uint64_t fields[] = {waiter->arrival,
+                             waiter->changed,
+                             (uint64_t)(uintptr_t)waiter->next,
+                             (uint64_t)(uintptr_t)waiter->prev,
+                             (uint64_t)(uintptr_t)waiter->next_woken,
+                             (uint64_t)(uintptr_t)waiter->next_candidate,
+                             (uint64_t)(uintptr_t)waiter->next_look,
+                             waiter->must_look | waiter->is_candidate << 1 | waiter->is_victim << 2};
+        hash = fibers_hash(hash, fields, sizeof(fields));
+    }
+    for (unsigned bits = LC_MIN_BITS; bits <= LC_MIN_BITS + (unsigned)has_resize; bits++) {
+        hash = hash_bucket(hash, bucket_at(bits, UINT64_C(1) << 60));
+        hash = hash_bucket(hash, bucket_at(bits, UINT64_C(2) << 60));
+    }
+    uint64_t fields[] = {(uint64_t)(uintptr_t)atomic_load(&table->array),
+                         atomic_load(&table->closed),
+                         atomic_load(&table->wait_mutex.taken),
+                         table->arrivals,
+                         table->n_waiting,
+                         table->n_named_waiting,
+                         (uint64_t)(uintptr_t)table->candidates,
+                         (uint64_t)(uintptr_t)table->must_look};
+    hash = fibers_hash(hash, fields, sizeof(fields));
+    hash = fibers_hash(hash, table->waiting, sizeof(table->waiting));
+    hash = fibers_hash(hash, shadow, sizeof(shadow));
+    hash = fibers_hash(hash, shadow_owner, sizeof(shadow_owner));
+    return fibers_hash(hash, upgrades, sizeof(upgrades));
 }
 
 static void
-end_request(lc_request **request)
+end_request(lc_request *request)
 {
-    if (*request != NULL) {
-        lc_release(table, *request);
-        REQUIRE(atomic_load(&(*request)->references) == 1);
-        REQUIRE(lc_request_drop(*request));
-        lc_request_free(*request);
-        *request = NULL;
+    if (request != NULL) {
+        lc_release(table, request);
+        REQUIRE(atomic_load(&request->references) == 1);
     }
 }
 
@@ -373,16 +538,15 @@ end_run(uint32_t stuck)
         explorer_fail("an actor waits for ever");
     }
     for (int i = 0; i < MAX_SLOTS; i++) {
-        end_request(&upgrades[i]);
-        end_request(&requests[i]);
-        shadow_give(i, true);
+        end_request(upgrades[i]);
+        end_request(requests[i]);
     }
     REQUIRE(table->n_waiting == 0 && table->n_named_waiting == 0);
     REQUIRE(table->candidates == NULL && table->must_look == NULL);
-    REQUIRE(lc_count_held(table) == 0);
-    if (lc_table_is_closed(table) || has_resize) {
-        REQUIRE(lc_table_free(table) == NULL);
-        table = NULL;
+    for (int half = 1; half <= MAX_SCRIPT_KEYS / 2; half++) {
+        const lc_bucket *bucket
+            = bucket_at(atomic_load(&table->array)->bits, (uint64_t)half << 60);
+        REQUIRE(bucket->n == 0 && bucket->more == NULL);
     }
 }
 
@@ -409,50 +573,52 @@ look_at_script(void)
     }
 }
 
+/* The other points are at mutexes. */
 static void
 at_sync_point(const char *point)
 {
-    (void)point;
-    fibers_point();
+    if (strcmp(point, "before-wake") == 0) {
+        fibers_point();
+    }
 }
 
-static uint64_t
-interleave(const char *text, unsigned preemptions)
+static explored
+interleave(const char *text, uint64_t limit)
 {
     current_text = text;
     may_deadlock = text[0] == '!';
     REQUIRE(script_parse(&current, text + may_deadlock));
     look_at_script();
-    if (table != NULL) {
-        REQUIRE(lc_table_free(table) == NULL);
-        table = NULL;
-    }
-    return fibers_explore(current.n_actors, run_actor, begin_run, end_run, preemptions);
+    memset(requests, 0, sizeof(requests));
+    exploration what = {current.n_actors, begin_run, run_actor, end_run, hash_all, limit};
+    return fibers_explore(&what);
 }
 
 int
 main(int argc, char **argv)
 {
-    unsigned preemptions = argc > 1 ? (unsigned)atoi(argv[1]) : 2;
-    unsigned n_scripts = sizeof(scripts) / sizeof(scripts[0]);
-    uint64_t runs = 0;
+    uint64_t limit = argc > 1 ? strtoull(argv[1], NULL, 10) : 4000;
+    unsigned n_scripts = argc > 2 ? 1 : sizeof(scripts) / sizeof(scripts[0]), n_complete = 0;
+    explored all = {0};
     lc_sync_hook = at_sync_point;
-    if (argc > 2) {
-        n_scripts = 1;
-        runs = interleave(argv[2], preemptions);
-    }
-    for (unsigned i = 0; i < n_scripts && argc <= 2; i++) {
-        uint64_t its = interleave(scripts[i], preemptions);
-        runs += its;
+    for (unsigned i = 0; i < n_scripts; i++) {
+        const char *text = argc > 2 ? argv[2] : scripts[i];
+        explored its = interleave(text, limit);
+        n_complete += its.is_complete;
+        all.states += its.states;
+        all.runs += its.runs;
+        all.ends += its.ends;
         if (argc > 1) {
-            printf("%9llu runs  %s\n", (unsigned long long)its, scripts[i]);
+            printf("%8s %9llu states %9llu runs %7llu ends  %s\n",
+                   its.is_complete ? "all" : "part", (unsigned long long)its.states,
+                   (unsigned long long)its.runs, (unsigned long long)its.ends, text);
             fflush(stdout);
         }
     }
-    printf("interleaved %u scripts with up to %u preemptions: %llu runs, %llu points, %llu choices; "
+    printf("interleaved %u scripts, %u of them in all orders: %llu states, %llu runs, %llu ends; "
            "%llu waits, %llu deadlocks, %llu timeouts\n",
-           n_scripts, preemptions, (unsigned long long)runs, (unsigned long long)fibers_points,
-           (unsigned long long)fibers_choices, (unsigned long long)n_waits,
+           n_scripts, n_complete, (unsigned long long)all.states, (unsigned long long)all.runs,
+           (unsigned long long)all.ends, (unsigned long long)n_waits,
            (unsigned long long)n_deadlocks, (unsigned long long)n_timeouts);
     return 0;
 }

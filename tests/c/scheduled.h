@@ -1,5 +1,6 @@
-/* Included before everything else where the core is compiled for interleave.c: its mutexes are
- * then the explorer's, which decides at each of them whose turn it is.
+/* Included before everything else where the core is compiled for interleave.c. Its mutexes are
+ * then the explorer's, which decides at each of them whose turn it is, and its memory comes from
+ * arenas, so that equal states look equal. platform.c is not part of that program.
  */
 #ifndef SCHEDULED_H
 #define SCHEDULED_H
@@ -12,5 +13,8 @@
 
 void lc_mutex_lock(lc_mutex *mutex);
 void lc_mutex_unlock(lc_mutex *mutex);
+
+#define free fibers_free
+void fibers_free(void *memory);
 
 #endif

@@ -38,7 +38,7 @@ parse_owner(uint8_t *owner, char letter)
 static const char *
 parse_op(op *op, const char *text)
 {
-    size_t size = strcspn(text, " ;|\n");
+    size_t size = strcspn(text, " ;|/\n");
     memset(op, 0, sizeof(*op));
     while (strlen(verbs[op->verb]) != size || strncmp(verbs[op->verb], text, size) != 0) {
         if (++op->verb == N_VERBS) {
@@ -77,6 +77,13 @@ script_parse(script *script, const char *text)
         }
         for (text += 2; *text != '\0' && *text != '|';) {
             text = skip_spaces(text + (*text == ';'));
+            if (*text == '/') {
+                actor->n_first = actor->n_ops;
+                text = skip_spaces(text + 1);
+            }
+            if (*text == '\0' || *text == '|') {
+                break;
+            }
             if (actor->n_ops == MAX_OPS
                 || (text = parse_op(&actor->ops[actor->n_ops++], text)) == NULL) {
                 return false;
@@ -96,7 +103,8 @@ script_print(const script *script, FILE *file)
                 actor->owner == 0 ? '-' : 't' + actor->owner - 1);
         for (int j = 0; j < actor->n_ops; j++) {
             const op *op = &actor->ops[j];
-            fprintf(file, "%s %s", j > 0 ? ";" : "", verbs[op->verb]);
+            fprintf(file, "%s %s", j == 0 ? "" : j == actor->n_first ? " /" : ";",
+                    verbs[op->verb]);
             if (has_slot(op->verb)) {
                 fprintf(file, " %d", op->slot);
             }

@@ -8,6 +8,8 @@
  * (hopeup) makes exclusive, down shared; give 1 z transfers; clear ends every grant, close closes
  * the table, list lists a key, grow and shrink resize the array of buckets. Numbers name requests,
  * of whichever actor. An actor whose request fails goes on with its next put.
+ *
+ * What is before a slash is done first, one actor after the other: "x: get 1 a! / put 1 | ...".
  */
 #ifndef SCRIPT_H
 #define SCRIPT_H
@@ -35,6 +37,7 @@ typedef struct op {
 typedef struct actor_script {
     uint8_t owner;                      /* 0: nobody */
     uint8_t n_ops;
+    uint8_t n_first;                    /* of them, before the slash */
     op ops[MAX_OPS];
 } actor_script;
 

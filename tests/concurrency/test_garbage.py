@@ -104,16 +104,16 @@ def test_messages_die_with_the_manager(lock_manager):
     assert watch() is None
 
 
-@pytest.mark.parametrize(
-    "end",
-    [
-        lambda manager, grant: grant.release(),
-        lambda manager, grant: manager.clear(),
-        lambda manager, grant: manager.force_release("a"),
-        lambda manager, grant: manager.release_all("me"),
-    ],
-    ids=["release", "clear", "force_release", "release_all"],
-)
+ENDS = {
+    "release": lambda manager, grant: grant.release(),
+    "exit": lambda manager, grant: grant.__exit__(None, None, None),
+    "clear": lambda manager, grant: manager.clear(),
+    "force_release": lambda manager, grant: manager.force_release("a"),
+    "release_all": lambda manager, grant: manager.release_all("me"),
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
 def test_finaliser_of_a_message_may_use_the_manager(lock_manager, end):
     seen = []
 
@@ -129,6 +129,37 @@ def test_finaliser_of_a_message_may_use_the_manager(lock_manager, end):
     del grant
     gc.collect()
     assert seen == [2]
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_weakref_callback_of_a_message_may_use_the_manager(lock_manager, end):
+    seen = []
+
+    def act(_):
+        with lock_manager.acquire(exclusive=["a", "b"], timeout=0):
+            seen.append(len(lock_manager))
+
+    message = Watched("BUSY")
+    watch = weakref.ref(message, act)
+    grant = lock_manager.acquire(exclusive=["a"], owner="me", message=message)
+    del message
+    end(lock_manager, grant)
+    del grant
+    gc.collect()
+    assert (seen, watch()) == ([2], None)
+
+
+def test_finaliser_of_a_cancelled_message_may_use_the_manager(lock_manager):
+    seen = []
+    holder = lock_manager.acquire(exclusive=["a"], owner="holder")
+    message = Busy("BUSY")
+    object.__setattr__(message, "last_act", lambda: seen.append(len(lock_manager.snapshot())))
+    waiter = lock_manager._submit(exclusive=["a", "b"], message=message)
+    del message
+    waiter._cancel()
+    del waiter
+    gc.collect()
+    assert (seen, holder.is_held) == ([1], True)
 
 
 def test_finaliser_of_a_refused_message_may_use_the_manager(lock_manager):

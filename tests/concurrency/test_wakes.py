@@ -201,6 +201,23 @@ def test_first_to_look_wakes_the_last_to_wait(lock_manager, wakes):
     assert (wakes, states(*grants)) == (["y"], ["waiting", "waiting"])
 
 
+@pytest.mark.parametrize("readers", ["ev", "ve"])
+def test_request_in_two_cycles_does_not_stop_at_the_first_it_finds(lock_manager, wakes, readers):
+    """It closed one of them itself, and finds the other one, which somebody else closed later."""
+    lock_manager.acquire(exclusive=["mine"], owner="me")
+    for owner in readers:
+        lock_manager.acquire(shared=["a"], owner=owner)
+    grants = {}
+    for owner, key in (("e", "mine"), ("me", "a"), ("v", "mine")):
+        grants[owner] = lock_manager._submit(exclusive=[key], owner=owner, wake=wakes.of(owner))
+    looking = ["me", "v"]
+    for owner in looking:
+        grants[owner]._break_deadlock()
+        looking += wakes
+        wakes.clear()
+    assert states(grants["me"]) == ["ended"]
+
+
 def test_last_to_wait_is_woken_once(lock_manager, wakes):
     grants = []
     for owner in "xyz":

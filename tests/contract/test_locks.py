@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import threading
 
 import pytest
@@ -21,10 +22,10 @@ BAD_ARGUMENTS = [
     ((), {"timeout": threading.TIMEOUT_MAX * 2}),
     ((), {"timeout": "1"}),
     ((), {"timeout": None}),
-    ((None,), {}),
-    (("yes",), {}),
-    (([],), {}),
 ]
+
+# Until 3.12 a truth value had to be a number.
+TRUTH_VALUES = [((None,), {}), (("yes",), {}), (([],), {})]
 
 GOOD_ARGUMENTS = [
     ((), {}),
@@ -37,6 +38,7 @@ GOOD_ARGUMENTS = [
     ((), {"blocking": True, "timeout": 2.5}),
     ((), {"timeout": threading.TIMEOUT_MAX}),
 ]
+(GOOD_ARGUMENTS if sys.version_info >= (3, 12) else BAD_ARGUMENTS).extend(TRUTH_VALUES)
 
 
 @pytest.fixture

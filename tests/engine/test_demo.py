@@ -38,6 +38,7 @@ def test_demo_plays_to_its_end_and_leaves_nothing(
         '"Cannot reconstruct master domain. Storage domain domain-2 is being activated."',
         "Pool pool-1 is being given domain-2 as its master domain.",
         "was ended by SIGKILL",
+        "the new engine knows how far web-1 is:",
         "its image is the template's, byte for byte",
         "ok RemoveTemplate fedora: succeeded",
         "Every claim above was checked.",

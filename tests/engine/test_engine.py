@@ -11,7 +11,15 @@ from engine_commands import Long, Short, start_one_task
 from engine_support import ManualTasks
 
 from lockcore import LockManager, MessageCatalog
-from lockcore.engine import Command, Engine, EngineClosedError, EngineError, Message, ProcessTasks
+from lockcore.engine import (
+    Command,
+    Engine,
+    EngineClosedError,
+    EngineError,
+    Message,
+    ProcessTasks,
+    ThreadTasks,
+)
 from support import Background, eventually
 
 Script = dict[str, Callable[[Any], Any]]
@@ -60,6 +68,7 @@ def test_engine_without_arguments_runs_commands_without_tasks(script: Script) ->
         ({"retry_delay": -1}, ValueError),
         ({"poll_interval": float("nan")}, ValueError),
         ({"workers": 0}, ValueError),
+        ({"on_recovery": "queue"}, ValueError),
     ],
 )
 def test_impossible_argument_is_refused(options: dict[str, Any], error: type[Exception]) -> None:
@@ -260,3 +269,63 @@ def test_task_that_is_no_program_fails_its_command(
         result = engine.run(Copy(arguments="copy-image"))
     assert result.state == "failed"
     assert "a task is a list of program arguments" in str(result.messages[0])
+
+
+def test_draining_engine_closes_after_the_last_command_has_ended(
+    engine: Engine,
+    manager: LockManager,
+    script: Script,
+    tasks: ManualTasks,
+    background: Callable[..., Background],
+) -> None:
+    script["execute"] = start_one_task
+    result = engine.run(Long())
+    closing = background(lambda: engine.close(drain=True))
+    closing.join(0.02)
+    assert closing.is_alive()
+    with pytest.raises(EngineClosedError):
+        engine.run(Long(vm="late"))
+    tasks.end_all()
+    closing.result()
+    assert engine.wait(result.command_id).state == "succeeded"
+    assert (len(manager), tasks.known) == (0, {})
+
+
+def test_draining_that_takes_too_long_leaves_the_commands(
+    engine: Engine,
+    manager: LockManager,
+    script: Script,
+    tasks: ManualTasks,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    script["execute"] = start_one_task
+    engine.run(Long())
+    engine.close(drain=True, timeout=0.01)
+    assert (len(manager), len(tasks.known), tasks.stopped) == (2, 1, [])
+    assert "commands are left for the next engine" in caplog.text
+
+
+def test_engine_that_drains_does_so_at_the_end_of_its_block(
+    new_engine: Callable[..., Engine], manager: LockManager, script: Script
+) -> None:
+    script["execute"] = lambda command: command.start_task(int)
+    tasks = ThreadTasks()
+    with new_engine(tasks=tasks, drain=True) as engine:
+        result = engine.run(Long())
+    assert engine.wait(result.command_id).state == "succeeded"
+    assert len(manager) == 0
+    tasks.close()
+
+
+def test_engine_that_drains_does_not_when_its_block_raises(
+    new_engine: Callable[..., Engine], script: Script, tasks: ManualTasks
+) -> None:
+    def run_and_raise() -> None:
+        with new_engine(drain=True) as engine:
+            engine.run(Long())
+            raise OSError("away")
+
+    script["execute"] = start_one_task
+    with pytest.raises(OSError, match="away"):
+        run_and_raise()
+    assert len(tasks.known) == 1

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from engine_commands import Long, Scripted, Short, start_one_task, start_two_tasks
-from engine_support import FAILED, ManualTasks
+from engine_support import FAILED, SUCCEEDED, ManualTasks
 
 from lockcore import LockManager, ManagerClosedError
-from lockcore.engine import Command, Engine, Message
+from lockcore.engine import Command, Engine, Message, Scope, TaskStatus, exclusive, locks
+from lockcore.engine._store import Store
 from support import Background, eventually
 
 Script = dict[str, Callable[[Any], Any]]
@@ -457,3 +458,114 @@ def test_locks_released_by_an_operator_do_not_disturb_the_end(
     tasks.end_all()
     assert engine.wait(result.command_id, timeout=10).state == "succeeded"
     assert other.is_held
+
+
+@pytest.mark.parametrize("status", [SUCCEEDED, FAILED])
+def test_outcome_is_committed_before_the_locks_go_and_before_it_is_reported(
+    engine: Engine,
+    manager: LockManager,
+    script: Script,
+    tasks: ManualTasks,
+    monkeypatch: pytest.MonkeyPatch,
+    status: TaskStatus,
+) -> None:
+    at_commit: list[tuple[str, bool]] = []
+    commit = Store.end
+
+    def end(self: Store, outcomes: Any, forgotten: Any = ()) -> None:
+        at_commit.extend(
+            (engine.status(outcome.command_id).state, ("VM", "web") in manager)
+            for outcome in outcomes
+        )
+        commit(self, outcomes, forgotten)
+
+    monkeypatch.setattr(Store, "end", end)
+    script["execute"] = start_one_task
+    result = engine.run(Long())
+    tasks.end_all(status)
+    engine.wait(result.command_id, timeout=10)
+    assert at_commit == [("running", True)]
+
+
+def test_outcome_that_cannot_be_committed_is_tried_again_with_the_locks_held(
+    engine: Engine,
+    manager: LockManager,
+    script: Script,
+    calls: list[str],
+    tasks: ManualTasks,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    is_full = threading.Event()
+    commit = Store.end
+
+    def end(self: Store, outcomes: Any, forgotten: Any = ()) -> None:
+        if is_full.is_set():
+            raise OSError("the disk is full")
+        commit(self, outcomes, forgotten)
+
+    is_full.set()
+    monkeypatch.setattr(Store, "end", end)
+    script["execute"] = start_one_task
+    result = engine.run(Long())
+    tasks.end_all()
+    eventually(lambda: calls.count("end_successfully") >= 2)
+    assert ("VM", "web") in manager
+    assert "the disk is full" in str(engine.status(result.command_id).messages[0])
+    is_full.clear()
+    assert engine.wait(result.command_id, timeout=10).state == "succeeded"
+    assert len(manager) == 0
+
+
+def test_end_action_that_exits_is_tried_again(
+    engine: Engine, manager: LockManager, script: Script, calls: list[str], tasks: ManualTasks
+) -> None:
+    def end(command: Command) -> None:
+        if calls.count("end_successfully") < 3:
+            raise SystemExit(1)
+
+    script["execute"] = start_one_task
+    script["end_successfully"] = end
+    result = engine.run(Long())
+    tasks.end_all()
+    assert engine.wait(result.command_id, timeout=10).state == "succeeded"
+    assert len(manager) == 0
+
+
+def test_execution_that_cannot_be_stored_fails_the_command_and_stops_its_tasks(
+    engine: Engine,
+    manager: LockManager,
+    script: Script,
+    tasks: ManualTasks,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def end_execution(*args: Any, **options: Any) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(Store, "end_execution", end_execution)
+    script["execute"] = start_one_task
+    result = engine.run(Long())
+    assert (result.state, result.messages[0]) == ("failed", "the disk is full")
+    assert (len(tasks.stopped), len(manager)) == (1, 0)
+
+
+def test_refused_wait_within_its_timeout_leaves_nothing(
+    engine: Engine, manager: LockManager, calls: list[str]
+) -> None:
+    with manager.acquire(exclusive=[("VM", "web")], message="VM_MOVES"):
+        result = engine.run(Long(), timeout=0.005)
+        assert manager.waiters(("VM", "web")) == []
+    assert (result.state, result.messages, calls) == ("refused", ("VM_MOVES",), [])
+
+
+def test_time_to_wait_is_declared_and_may_be_said_for_one_call(
+    engine: Engine, manager: LockManager, background: Callable[..., Background]
+) -> None:
+    @locks(exclusive("VM", "vm"), scope=Scope.COMMAND, timeout=None)
+    class Patient(Command):
+        vm: str = "web"
+
+    with manager.acquire(exclusive=[("VM", "web")]):
+        assert engine.run(Patient(), timeout=0).state == "refused"
+        waiting = background(engine.run, Patient())
+        eventually(lambda: manager.waiters(("VM", "web")))
+    assert waiting.result().state == "succeeded"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sqlite3
 import threading
@@ -18,6 +19,7 @@ from lockcore.engine import (
     Command,
     Engine,
     EngineError,
+    EngineRecoveringError,
     Message,
     Scope,
     UnknownCommandError,
@@ -316,6 +318,35 @@ def test_commands_wait_at_the_gate_until_recovery_is_complete(
     may_go_on.set()
     opening.result()
     assert early.result().state == "succeeded"
+
+
+def test_commands_are_refused_at_the_gate_if_the_engine_says_so(
+    new_engine: NewEngine,
+    tasks: ManualTasks,
+    script: Script,
+    background: Callable[..., Background],
+) -> None:
+    recovering, may_go_on = threading.Event(), threading.Event()
+
+    def end(command: Command) -> None:
+        recovering.set()
+        assert may_go_on.wait(10)
+
+    script["execute"] = start_one_task
+    left_running(new_engine, Long())
+    tasks.end_all()
+    script.clear()
+    script["end_successfully"] = end
+    engine = new_engine(on_recovery="refuse")
+    opening = background(engine.open)
+    eventually(recovering.is_set)
+    with pytest.raises(EngineRecoveringError, match="the engine is recovering: try again later"):
+        engine.run(Long(vm="other"))
+    with pytest.raises(EngineRecoveringError):
+        asyncio.run(engine.run_async(Long(vm="other")))
+    may_go_on.set()
+    opening.result()
+    assert engine.run(Long(vm="other")).state == "succeeded"
 
 
 def test_same_manager_is_free_of_a_recovered_command_at_its_end(

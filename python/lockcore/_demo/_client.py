@@ -51,6 +51,10 @@ class EngineProcess:
         """The locks that are held: `key`, `mode`, `owner`."""
         return list(self._ask(request="locks")["locks"])
 
+    def progress(self, command_id: str) -> float:
+        """The part of a command's tasks that is done, 0 while that is unknown."""
+        return float(self._ask(request="progress", command_id=command_id)["progress"] or 0)
+
     def kill(self) -> int:
         """Kills it by SIGKILL, if it is alive. Returns its exit status as `Popen` does."""
         self._process.kill()

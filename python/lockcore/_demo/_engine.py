@@ -50,7 +50,16 @@ def locks(engine: Engine) -> dict[str, Any]:
     }
 
 
-REQUESTS: dict[str, Callable[..., dict[str, Any]]] = {"run": run, "wait": wait, "locks": locks}
+def progress(engine: Engine, command_id: str) -> dict[str, Any]:
+    return {"progress": engine.status(command_id).progress}
+
+
+REQUESTS: dict[str, Callable[..., dict[str, Any]]] = {
+    "run": run,
+    "wait": wait,
+    "locks": locks,
+    "progress": progress,
+}
 
 
 def described(result: CommandResult, **variables: str) -> dict[str, Any]:

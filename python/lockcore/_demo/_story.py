@@ -174,6 +174,9 @@ class Story:
             "the template is locked again, by the same two commands",
         )
         self._refuse("RemoveTemplate", "create VM web-1", template_id="fedora")
+        for vm, command_id in vms.items():
+            done = self._progress(command_id)
+            _check(done >= 0.4, f"the new engine knows how far {vm} is: {100 * done:.0f} %")
         whole = self._template.stat().st_size
         _check(self._copied("web-1") < whole, "all that while the copy was still under way")
 
@@ -225,6 +228,11 @@ class Story:
     def _succeed(self, title: str, command_id: str) -> None:
         reply = self.engine.wait(command_id)
         _check(reply["state"] == "succeeded", f"{title}: succeeded, its locks gone")
+
+    def _progress(self, command_id: str) -> float:
+        """How far a command has come, once the engine has looked."""
+        _comes(lambda: self.engine.progress(command_id) > 0)
+        return self.engine.progress(command_id)
 
     def _let_host_answer(self, name: str) -> None:
         hosts = self._scratch / "hosts"

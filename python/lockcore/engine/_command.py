@@ -71,8 +71,9 @@ class Command:
     end actions run in an event loop of their own, as they do after a restart.
 
     If `execute` has started tasks, one of the end actions is called after the last one has ended,
-    perhaps in another thread or after a restart. An end action may be called more than once, when it raised or when the
-    engine was killed at the wrong instant: it must come to the same end each time.
+    perhaps in another thread or after a restart. An end action may be called more than once, when
+    it raised or when the engine was killed at the wrong instant: it must come to the same end each
+    time.
 
     An instance is executed once; one that was refused may be run again.
     """
@@ -163,10 +164,11 @@ class Command:
     def compensate(self) -> Awaitable[None] | None:
         """Undoes what `execute` may have done, when it has raised or a task has failed.
 
-        Called after the last task and before `end_with_failure`, with the locks held. A command
-        that overrides this is stored before `execute` is called, so that it is compensated even if
-        the engine is killed in `execute`. Called again if it or `end_with_failure` raises, or the
-        engine is killed: it must not mind what has not been done yet or has been undone already.
+        Called after the last task and before `end_with_failure`, with the locks held that have not
+        gone with `execute`. A command that overrides this is stored before `execute` is called, so
+        that it is compensated even if the engine is killed in `execute`. Called again if it or
+        `end_with_failure` raises, or the engine is killed: it must not mind what has not been done
+        yet or has been undone already.
         """
         return None
 

@@ -11,7 +11,7 @@ from typing import Literal, Self
 
 from lockcore._manager import LockManager
 from lockcore.engine._command import Command, CommandTypes
-from lockcore.engine._driving import require_sync
+from lockcore.engine._driving import drive, drive_async, require_sync
 from lockcore.engine._ending import Ender
 from lockcore.engine._follower import Follower
 from lockcore.engine._recovery import recover
@@ -243,7 +243,7 @@ class Engine:
             require_sync(command)
         services = self._enter()
         try:
-            return CommandRun(services, command, None, correlation_id).run(timeout)
+            return drive(CommandRun(services, command, None, correlation_id), timeout)
         finally:
             self._leave()
 
@@ -268,9 +268,25 @@ class Engine:
             await asyncio.to_thread(self._wait_for_opening)
             services = self._enter()
         try:
-            return await CommandRun(services, command, None, correlation_id).run_async(timeout)
+            run = CommandRun(services, command, None, correlation_id)
+            return await drive_async(run, timeout)
         finally:
             self._leave()
+
+    def status(self, command_id: str) -> CommandResult:
+        """How a command stands now, with its tasks and their progress while it is running.
+
+        If its end action has raised and is tried again, `messages` says so.
+
+        Raises:
+            UnknownCommandError: There is none of that id, or it ended too long ago.
+            EngineClosedError: The engine is not open.
+            EngineError: The command was set aside by the recovery.
+        """
+        run = self._registry.find(command_id)
+        if run is None:
+            return self._stored_result(command_id)
+        return run if isinstance(run, CommandResult) else run.snapshot()
 
     def wait(self, command_id: str, *, timeout: float | None = None) -> CommandResult:
         """Waits until a command has come to its end.

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 from lockcore.engine._tasks import TaskBackend, TaskState, TaskStatus
 
@@ -17,7 +18,16 @@ __all__ = ["Follower"]
 log = logging.getLogger("lockcore.engine")
 
 Work = Callable[[], None]
-TaskEnded = Callable[[str, TaskStatus | None], None]
+
+
+class Watcher(Protocol):
+    """Is told how a task stands."""
+
+    def task_runs(self, task_id: str, status: TaskStatus) -> None:
+        """Told how far the task has come, again and again."""
+
+    def task_ended(self, task_id: str, status: TaskStatus | None) -> None:
+        """Told once how the task has ended; None if the back end does not know it."""
 
 
 class Follower:
@@ -35,7 +45,7 @@ class Follower:
         self._interval = interval
         self._workers = workers
         self._changed = threading.Condition()
-        self._watched: dict[str, TaskEnded] = {}
+        self._watched: dict[str, Watcher] = {}
         self._timers: list[tuple[float, int, Work]] = []
         self._timer_order = itertools.count()
         self._pool: ThreadPoolExecutor | None = None
@@ -60,10 +70,10 @@ class Follower:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
-    def watch(self, task_id: str, ended: TaskEnded) -> None:
-        """Calls `ended` once, with None as the status if the back end does not know the task."""
+    def watch(self, task_id: str, watcher: Watcher) -> None:
+        """Tells the watcher how the task stands, until it has ended."""
         with self._changed:
-            self._watched[task_id] = ended
+            self._watched[task_id] = watcher
             self._changed.notify_all()
 
     def submit(self, work: Work) -> None:
@@ -107,18 +117,20 @@ class Follower:
         times += [entry[0] for entry in self._timers[:1]]
         return max(0.0, min(times) - time.monotonic()) if times else None
 
-    def _ask(self, backend: TaskBackend, watched: dict[str, TaskEnded]) -> None:
+    def _ask(self, backend: TaskBackend, watched: dict[str, Watcher]) -> None:
         try:
             statuses = backend.status(watched)
         except Exception:
             log.exception("cannot ask the task back end; asking again")
             return
-        for task_id, ended in watched.items():
+        for task_id, watcher in watched.items():
             status = statuses.get(task_id)
-            if status is None or status.state is not TaskState.RUNNING:
+            try:
+                if status is not None and status.state is TaskState.RUNNING:
+                    watcher.task_runs(task_id, status)
+                    continue
                 with self._changed:
                     del self._watched[task_id]
-                try:
-                    ended(task_id, status)
-                except Exception:
-                    log.exception("cannot note the end of task %s", task_id)
+                watcher.task_ended(task_id, status)
+            except Exception:
+                log.exception("cannot note how task %s stands", task_id)

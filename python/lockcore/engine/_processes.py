@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import shlex
 import shutil
@@ -39,7 +40,9 @@ class ProcessTasks:
     counts as running, though it cannot be stopped; and what it leaves running in the background
     must not keep the descriptors it inherited.
 
-    A program runs in the working directory and with the environment of the engine.
+    A program runs in the working directory and with the environment of the engine. One more
+    variable, `LOCKCORE_PROGRESS`, names a file into which it may write how far it has come, a line
+    such as `0.42` or `42% copying the disk`. The last line counts.
 
     Args:
         directory: Where the files of the tasks are; made when needed. Engines that run at the same
@@ -208,10 +211,22 @@ def _status(home: Path) -> TaskStatus | None:
     if ended is not None:
         return _end_status(home, json.loads(ended))
     if is_held:
-        return TaskStatus(TaskState.RUNNING)
+        part, detail = _progress(home / "progress")
+        return TaskStatus(TaskState.RUNNING, detail, part)
     if (home / "started").exists():
         return TaskStatus(TaskState.FAILED, f"{_name(home)} was killed with its supervisor")
     return None
+
+
+def _progress(path: Path) -> tuple[float | None, str]:
+    """The part that is done, None if that is not said, and in words what is being done."""
+    line = _last_line(path)
+    number, _, text = line.partition(" ")
+    try:
+        part = float(number[:-1]) / 100 if number.endswith("%") else float(number)
+    except ValueError:
+        return None, line
+    return (min(max(part, 0.0), 1.0) if math.isfinite(part) else None), text.strip()
 
 
 def _is_held(path: Path) -> bool:

@@ -131,6 +131,13 @@ class Progress(Generic[Child]):
             del self._tasks[task_id]
         return self.done_with(task_id)
 
+    def note_status(self, task_id: str, status: TaskStatus) -> None:
+        """Notes how far a live task has come."""
+        with self._mutex:
+            task = self._tasks[task_id]
+            if task_id in self._pending and task.status != status:
+                self._tasks[task_id] = dataclasses.replace(task, status=status)
+
     def end_task(self, task_id: str, status: TaskStatus | None) -> bool:
         """Notes how a task has ended, None if nobody knows. Whether it was the last thing."""
         with self._mutex:

@@ -10,6 +10,7 @@ from typing import Any
 from lockcore._errors import LockConflictError
 from lockcore._messages import MessageCatalog
 from lockcore._types import Holder, Message, Waiter
+from lockcore.engine._tasks import Task, TaskState
 
 __all__ = [
     "CommandResult",
@@ -45,6 +46,7 @@ class CommandResult:
         blockers: Who held the locks; empty if it was not refused because of them.
         conflict: The error of the lock manager, None if it was not refused because of locks.
         correlation_id: What `Engine.run` was given to recognise the command by.
+        tasks: What `Engine.status` has found of the tasks of a running command; else empty.
     """
 
     command_id: str
@@ -52,10 +54,38 @@ class CommandResult:
     messages: tuple[str | Message, ...] = ()
     conflict: LockConflictError | None = None
     correlation_id: str | None = None
+    tasks: tuple[Task, ...] = ()
 
     @property
     def blockers(self) -> tuple[Holder | Waiter, ...]:
         return () if self.conflict is None else self.conflict.blockers
+
+    @property
+    def progress(self) -> float | None:
+        """The mean part of its tasks that is done, from 0 to 1; None if no task has said."""
+        parts = [_part_done(task) for task in self.tasks]
+        known = [part for part in parts if part is not None]
+        return sum(known) / len(parts) if known else None
+
+    def to_dict(
+        self, catalog: MessageCatalog | None = None, /, locale: str | None = None, **variables: Any
+    ) -> dict[str, Any]:
+        """Everything as JSON-able values: the body of an HTTP answer, with status 409 if refused.
+
+        Keys `(group, id)` are lists, UUIDs text. `sentences` has what `explain` returns for these
+        arguments; `request` and `blockers` are None and empty if locks were not the reason.
+        """
+        no_conflict: dict[str, Any] = {"request": None, "blockers": []}
+        return {
+            "command_id": self.command_id,
+            "correlation_id": self.correlation_id,
+            "state": str(self.state),
+            "messages": [_json_message(message) for message in self.messages],
+            "sentences": self.explain(catalog, locale, **variables),
+            **(no_conflict if self.conflict is None else self.conflict.to_dict()),
+            "progress": self.progress,
+            "tasks": [_json_task(task) for task in self.tasks],
+        }
 
     def explain(
         self, catalog: MessageCatalog | None = None, /, locale: str | None = None, **variables: Any
@@ -72,6 +102,35 @@ class CommandResult:
             found = catalog.translate(message, locale, **variables) if catalog else None
             sentences.append(str(message) if found is None else found)
         return sentences
+
+
+def _part_done(task: Task) -> float | None:
+    if task.status is None or task.status.state is not TaskState.RUNNING:
+        return 1.0
+    return task.status.progress
+
+
+def _json_message(message: str | Message) -> Any:
+    if isinstance(message, str):
+        return message
+    variables = {
+        name: value if isinstance(value, str | int | float | None) else str(value)
+        for name, value in message.variables.items()
+    }
+    return {"code": message.code, "variables": variables}
+
+
+def _json_task(task: Task) -> dict[str, Any]:
+    row: dict[str, Any] = {"task_id": task.task_id, "spec": task.spec}
+    if task.status is None:
+        return {**row, "state": None, "detail": "", "progress": None}
+    status = task.status
+    return {
+        **row,
+        "state": str(status.state),
+        "detail": status.detail,
+        "progress": status.progress,
+    }
 
 
 @dataclass(frozen=True, slots=True)

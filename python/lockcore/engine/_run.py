@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 import uuid
@@ -20,7 +21,7 @@ from lockcore.engine._result import CommandResult, CommandState
 from lockcore.engine._rules import UNSET, Unset
 from lockcore.engine._services import Services
 from lockcore.engine._store import StoredCommand, StoredOutcome, StoredTask
-from lockcore.engine._tasks import Task, TaskBackend, TaskState, TaskStatus
+from lockcore.engine._tasks import Task, TaskState, TaskStatus, may_run, spec_text
 
 __all__ = ["CommandRun"]
 
@@ -84,7 +85,7 @@ class CommandRun:
         self.settled = threading.Event()  # set at the end, or when an end action has raised
         self.ended = threading.Event()
         self.end_attempts = 0
-        self.is_recovered = False
+        self.is_recovered = self._has_left_grants = False
         self._services = services
         self._parent = parent
         self._type = type_name(type(command))
@@ -97,9 +98,7 @@ class CommandRun:
         self._locks = self._long_locks = LockRequest({}, {})
         self._sequence = 0
         self._grant: Grant | None = None
-        self._has_left_grants = False
-        self._is_stored = False
-        self._is_executed = False
+        self._is_stored = self._is_executed = False
         self._end_error: str | None = None
 
     @classmethod
@@ -164,25 +163,14 @@ class CommandRun:
                 return self.result
             more = () if self._end_error is None else (self._end_error,)
             messages = self._progress.messages + more
-            return self._result(CommandState.RUNNING, messages)
+            result = self._result(CommandState.RUNNING, messages)
+            return dataclasses.replace(result, tasks=self._progress.tasks)
 
     # -- lock, validate, execute: steps of `drive`, in the caller's thread
 
     @property
     def manager(self) -> LockManager:
         return self._services.manager
-
-    def run(self, timeout: float | Unset | None) -> CommandResult:
-        """Locks, validates, executes. Returns when `execute` has ended.
-
-        A command whose `execute` raised after it had started tasks stops them, and this waits for
-        them and for `end_with_failure`.
-        """
-        return drive(self, timeout)
-
-    async def run_async(self, timeout: float | Unset | None) -> CommandResult:
-        """Does the same, awaiting what is async."""
-        return await drive_async(self, timeout)
 
     def request(self, timeout: float | Unset | None) -> dict[str, Any]:
         """The arguments for the manager."""
@@ -201,6 +189,7 @@ class CommandRun:
             return self._refuse(error.messages or (str(error),), error)
         if isinstance(error, DeadlockError):
             return self._refuse((str(error),))
+        self.release()  # if a signal came just after the locks
         self.command._run = None
         raise error
 
@@ -247,12 +236,8 @@ class CommandRun:
     def after_execution(self, failure: str | None = None) -> CommandResult | None:
         """Ends a command that has started nothing; any other ends after its tasks.
 
-        Args:
-            failure: The text of the error that `execute` has raised.
-
-        Returns:
-            None if the end is on its way and should be waited for: there are no tasks, or they are
-            stopped because `execute` has failed.
+        Returns None if the end is on its way and should be waited for: there are no tasks, or they
+        are stopped because `execute` has raised, with `failure` as the text of the error.
         """
         if failure is not None:
             self._progress.fail(failure)
@@ -315,7 +300,7 @@ class CommandRun:
         if backend is None:
             raise RuntimeError("cannot start a task: the engine was made without tasks=")
         task_id = str(uuid.uuid4())
-        task = Task(task_id, _spec_text(spec, options), TaskStatus(TaskState.RUNNING))
+        task = Task(task_id, spec_text(spec, options), TaskStatus(TaskState.RUNNING))
         self._progress.expect(task_id)
         try:
             self._store(task)
@@ -326,12 +311,12 @@ class CommandRun:
         try:
             backend.start(task_id, *spec, **options)
         except BaseException:
-            if _knows(backend, task_id):
-                self._services.follower.watch(task_id, self.task_ended)
+            if may_run(backend, task_id):
+                self._services.follower.watch(task_id, self)
             else:
                 self._drop_task(task_id)
             raise
-        self._services.follower.watch(task_id, self.task_ended)
+        self._services.follower.watch(task_id, self)
         return task_id
 
     def run_child(self, child: Command, timeout: float | Unset | None) -> CommandResult:
@@ -339,7 +324,7 @@ class CommandRun:
         run = CommandRun(self._services, child, self)
         self._progress.expect(run.command_id)
         try:
-            return run.run(timeout)
+            return drive(run, timeout)
         finally:
             if not run._is_stored:
                 self.done_with(run.command_id)  # else when it has come to its end
@@ -348,7 +333,7 @@ class CommandRun:
         run = CommandRun(self._services, child, self)
         self._progress.expect(run.command_id)
         try:
-            return await run.run_async(timeout)
+            return await drive_async(run, timeout)
         finally:
             if not run._is_stored:
                 self.done_with(run.command_id)
@@ -404,7 +389,7 @@ class CommandRun:
     def follow(self) -> None:
         """Has the live tasks of a recovered command followed, or brings it to its end."""
         for task_id in self._progress.live_tasks:
-            self._services.follower.watch(task_id, self.task_ended)
+            self._services.follower.watch(task_id, self)
         if not self._progress.is_waiting:
             self._services.ender.submit(self)
 
@@ -425,6 +410,10 @@ class CommandRun:
                 self.log.exception("cannot stop task %s of %s", task_id, self)
         for child in self._progress.children:
             child.stop_tasks()
+
+    def task_runs(self, task_id: str, status: TaskStatus) -> None:
+        """Notes how far a task has come."""
+        self._progress.note_status(task_id, status)
 
     def task_ended(self, task_id: str, status: TaskStatus | None) -> None:
         """Notes how a task has ended; None if the back end no longer knows it."""
@@ -506,20 +495,5 @@ class CommandRun:
         return CommandResult(self.command_id, state, messages, conflict, self.correlation_id)
 
 
-def _knows(backend: TaskBackend, task_id: str) -> bool:
-    """Whether the task may run. If the back end cannot say, it may: it will be asked again."""
-    try:
-        return task_id in backend.status([task_id])
-    except Exception:
-        log.exception("cannot ask the task back end for task %s", task_id)
-        return True
-
-
 def _text(error: BaseException) -> str:
     return str(error) or type(error).__name__
-
-
-def _spec_text(spec: tuple[Any, ...], options: Mapping[str, Any]) -> str:
-    parts = [repr(value) for value in spec]
-    parts += [f"{name}={value!r}" for name, value in options.items()]
-    return ", ".join(parts)[:1000]

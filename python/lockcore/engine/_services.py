@@ -27,6 +27,9 @@ class Live(Protocol):
     result: CommandResult | None
     ended: threading.Event
 
+    def snapshot(self) -> CommandResult:
+        """How it stands now."""
+
 
 class Registry:
     """The commands under way, and the results of the last ones that have ended."""

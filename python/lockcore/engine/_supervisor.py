@@ -5,7 +5,8 @@ and locked as descriptor `LOCK_FD`. It imports nothing of lockcore.
 
 Files in HOME: `spec` (JSON: the program and its arguments) and `lock`, made by the engine;
 `started`, before the program begins; `ended` (JSON), after it has; `stop`, made by who wants it
-stopped, and the pipe `control`, written to then; `output`, where the program writes.
+stopped, and the pipe `control`, written to then; `output`, where the program writes; `progress`,
+which the program may write.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ import signal
 import subprocess
 import sys
 import time
+
+PROGRESS = "LOCKCORE_PROGRESS"
+"""The environment variable that tells the program where it may write how far it has come."""
 
 LOCK_FD = 3
 """Inherited locked, and by the program too: while one of the two lives, the lock is held."""
@@ -42,7 +46,11 @@ def main(home: str, grace: float) -> None:
         return
     try:
         program = subprocess.Popen(
-            arguments, stdin=subprocess.DEVNULL, pass_fds=[LOCK_FD], process_group=0
+            arguments,
+            stdin=subprocess.DEVNULL,
+            pass_fds=[LOCK_FD],
+            process_group=0,
+            env={**os.environ, PROGRESS: os.path.join(home, "progress")},
         )
     except OSError as error:
         write(home, "ended", json.dumps({"error": str(error)}))

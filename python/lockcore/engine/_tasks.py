@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
-__all__ = ["Task", "TaskBackend", "TaskState", "TaskStatus", "ThreadTasks"]
+__all__ = [
+    "Task",
+    "TaskBackend",
+    "TaskState",
+    "TaskStatus",
+    "ThreadTasks",
+    "may_run",
+    "spec_text",
+]
+
+log = logging.getLogger("lockcore.engine")
 
 
 class TaskState(StrEnum):
@@ -26,11 +37,13 @@ class TaskStatus:
 
     Attributes:
         state: Not `RUNNING` is final.
-        detail: Why it failed; empty if there is nothing to say.
+        detail: Why it failed, or what it does; empty if there is nothing to say.
+        progress: The part that is done, from 0 to 1; None if that is unknown.
     """
 
     state: TaskState
     detail: str = ""
+    progress: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,3 +150,19 @@ def _future_status(future: Future[Any]) -> TaskStatus:
     if error is None:
         return TaskStatus(TaskState.SUCCEEDED)
     return TaskStatus(TaskState.FAILED, f"{type(error).__name__}: {error}")
+
+
+def may_run(backend: TaskBackend, task_id: str) -> bool:
+    """Whether a task may run. If the back end cannot say, it may: it will be asked again."""
+    try:
+        return task_id in backend.status([task_id])
+    except Exception:
+        log.exception("cannot ask the task back end for task %s", task_id)
+        return True
+
+
+def spec_text(spec: tuple[Any, ...], options: Mapping[str, Any]) -> str:
+    """What was given to `start_task`, for people, cut where it becomes long."""
+    parts = [repr(value) for value in spec]
+    parts += [f"{name}={value!r}" for name, value in options.items()]
+    return ", ".join(parts)[:1000]

@@ -1,0 +1,119 @@
+"""A waiter that is let in runs at once, even if the one who let it in goes on computing.
+
+With the GIL it would have to wait for a switch interval. Here that is so long that nobody gets to
+run by it: whoever runs was let in by one who made way. A busy machine may miss the moment for
+which a releaser makes way, so a test tries again; without making way no try would succeed.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+import pytest
+
+from support import until_queued
+
+TRIES = 50
+
+
+@pytest.fixture(autouse=True)
+def endless_switch_interval():
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(5.0)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def compute_until(marks):
+    """Whether the mark was set while we computed, and never let anybody else run."""
+    return any(marks for _ in range(2000))
+
+
+RELEASES = {
+    "release": lambda manager, holder: holder.release(),
+    "exit": lambda manager, holder: holder.__exit__(None, None, None),
+    "clear": lambda manager, holder: manager.clear(),
+    "force_release": lambda manager, holder: manager.force_release("a"),
+    "release_all": lambda manager, holder: manager.release_all("holder"),
+    "downgrade": lambda manager, holder: holder.downgrade(),
+    "transfer": lambda manager, holder: holder.transfer("waiter"),
+}
+
+
+@pytest.mark.parametrize("release", RELEASES.values(), ids=RELEASES)
+def test_waiter_runs_while_the_releaser_computes(lock_manager, background, release):
+    def wait():
+        with lock_manager.acquire(shared=["a"], owner="waiter"):
+            marks.append(threading.get_ident())
+
+    for _ in range(TRIES):
+        marks = []
+        holder = lock_manager.acquire(exclusive=["a"], owner="holder")
+        thread = background(wait)
+        until_queued(lock_manager, "a")
+        release(lock_manager, holder)
+        has_run = compute_until(marks)
+        thread.result()
+        lock_manager.clear()
+        if has_run:
+            return
+    raise AssertionError("the waiter ran in none of the tries")
+
+
+def test_waiter_for_a_lock_runs_while_the_releaser_computes(lock_manager, background):
+    lock = lock_manager.lock(exclusive=["a"])
+
+    def wait():
+        with lock:
+            marks.append(threading.get_ident())
+
+    for _ in range(TRIES):
+        marks = []
+        lock.acquire()
+        thread = background(wait)
+        until_queued(lock_manager, "a")
+        lock.release()
+        has_run = compute_until(marks)
+        thread.result()
+        if has_run:
+            return
+    raise AssertionError("the waiter ran in none of the tries")
+
+
+def test_closing_lets_waiters_run_while_the_closer_computes(lock_manager, background):
+    def wait():
+        try:
+            manager.acquire(exclusive=["a"])
+        except RuntimeError:
+            marks.append(threading.get_ident())
+
+    for _ in range(TRIES):
+        marks = []
+        manager = type(lock_manager)()
+        manager.acquire(exclusive=["a"])
+        thread = background(wait)
+        until_queued(manager, "a")
+        manager.close()
+        has_run = compute_until(marks)
+        thread.result()
+        if has_run:
+            return
+    raise AssertionError("the waiter ran in none of the tries")
+
+
+def test_two_threads_take_turns_without_a_switch_interval(lock_manager, background):
+    """Each turn is a hand-off, and between them there is nothing but computing."""
+    turns = []
+
+    def play(name):
+        for _ in range(200):
+            with lock_manager.acquire(exclusive=["a"], owner=name):
+                turns.append(name)
+
+    with lock_manager.acquire(exclusive=["a"]):
+        threads = [background(play, name) for name in "xy"]
+        until_queued(lock_manager, "a", 2)
+    for thread in threads:
+        thread.result()
+    assert (len(turns), sorted(set(turns))) == (400, ["x", "y"])
