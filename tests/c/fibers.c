@@ -404,6 +404,16 @@ lc_now_coarse(void)
     return 0;
 }
 
+void
+lc_yield_thread(void)
+{
+}
+
+void
+lc_trim_memory(void)
+{
+}
+
 /* ---- runs ------------------------------------------------------------------ */
 
 static void

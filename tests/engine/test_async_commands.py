@@ -82,7 +82,7 @@ def test_async_command_is_refused_by_validate(
 
 def test_async_validate_may_yield(engine: Engine) -> None:
     class Picky(Command):
-        async def validate(self) -> AsyncIterator[str]:  # type: ignore[override]
+        async def validate(self) -> AsyncIterator[str]:
             yield "no room"
             await asyncio.sleep(0)
             yield "no time"

@@ -569,3 +569,28 @@ def test_time_to_wait_is_declared_and_may_be_said_for_one_call(
         waiting = background(engine.run, Patient())
         eventually(lambda: manager.waiters(("VM", "web")))
     assert waiting.result().state == "succeeded"
+
+
+def test_commands_that_end_during_a_commit_share_the_next_one(
+    engine: Engine,
+    manager: LockManager,
+    script: Script,
+    calls: list[str],
+    tasks: ManualTasks,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    commits: list[int] = []
+    commit = Store.end
+
+    def end(self: Store, outcomes: Any, forgotten: Any = ()) -> None:
+        eventually(lambda: calls.count("end_successfully") == 20)
+        commits.append(len(outcomes))
+        commit(self, outcomes, forgotten)
+
+    monkeypatch.setattr(Store, "end", end)
+    script["execute"] = start_one_task
+    ids = [engine.run(Long(vm=str(number))).command_id for number in range(20)]
+    tasks.end_all()
+    assert {engine.wait(command_id, timeout=10).state for command_id in ids} == {"succeeded"}
+    assert (sum(commits), len(manager), tasks.known) == (20, 0, {})
+    assert len(commits) <= 3

@@ -135,19 +135,35 @@ class Ender:
             self._uncommitted.append((command, outcome))
 
     def _commit(self) -> None:
-        """Commits and reports what has ended in all threads. Who waited here may find nothing."""
-        with self._committing:
-            ended = _taken(self._uncommitted)
-            if not ended:
-                return
-            forgotten = _taken(self._forgotten)
+        """Commits and reports what has ended in all threads.
+
+        A thread that finds another one at it leaves its outcome to that one, which looks once more
+        after it has let the mutex go; so nothing is left behind, and the next commit is larger.
+        """
+        while self._uncommitted and self._committing.acquire(blocking=False):
             try:
-                self._store.end([outcome for _, outcome in ended], forgotten)
-            except BaseException as error:  # noqa: BLE001 - logged, and tried again
-                self._forgotten.extend(forgotten)
-                for command, _ in ended:
-                    self._again(command, error)
-                return
+                ended = _taken(self._uncommitted)
+                is_committed = self._is_committed(ended)
+            finally:
+                self._committing.release()
+            if is_committed:
+                self._report(ended)
+
+    def _is_committed(self, ended: list[tuple[Ending, StoredOutcome]]) -> bool:
+        """Whether the outcomes could be committed, together; if not, all of them end again."""
+        if not ended:
+            return True
+        forgotten = _taken(self._forgotten)
+        try:
+            self._store.end([outcome for _, outcome in ended], forgotten)
+        except BaseException as error:  # noqa: BLE001 - logged, and tried again
+            self._forgotten.extend(forgotten)
+            for command, _ in ended:
+                self._again(command, error)
+            return False
+        return True
+
+    def _report(self, ended: list[tuple[Ending, StoredOutcome]]) -> None:
         for command, _ in ended:
             command.release()
         for command, _ in ended:
