@@ -275,28 +275,12 @@ def _named(owner: Owner) -> Owner:
 # ---- fork: the child has no thread that waits, and the parent's locks are the parent's --------
 
 _managers: weakref.WeakSet[LockManager] = weakref.WeakSet()
-_forking: list[LockManager] = []
-
-
-def _before_fork() -> None:
-    _forking[:] = _managers
-    for manager in _forking:
-        manager._before_fork()
-
-
-def _after_fork_in_parent() -> None:
-    while _forking:
-        _forking.pop()._after_fork_in_parent()
 
 
 def _after_fork_in_child() -> None:
-    while _forking:
-        _forking.pop()._after_fork_in_child()
+    for manager in _managers:
+        manager._after_fork_in_child()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=_after_fork_in_parent,
-        after_in_child=_after_fork_in_child,
-    )
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -345,15 +345,13 @@ cdef class Table:
         """Whether close() was called."""
         return lc_table_is_closed(self.table)
 
-    def _before_fork(self):
-        lc_before_fork(self.table)
-
-    def _after_fork_in_parent(self):
-        lc_after_fork_in_parent(self.table)
-
     def _after_fork_in_child(self):
         self.generation += 1
-        drop_all(lc_after_fork_in_child(self.table))
+        drop_all(lc_table_empty(self.table))
+
+
+if not lc_handle_forks():
+    raise MemoryError
 
 
 def ignore():

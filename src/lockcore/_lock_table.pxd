@@ -112,9 +112,8 @@ cdef extern from "lock_table.h" nogil:
     lc_request *lc_next_ended(const lc_request *request)
     void lc_table_close(lc_table *table)
     bint lc_table_is_closed(lc_table *table)
-    void lc_before_fork(lc_table *table)
-    void lc_after_fork_in_parent(lc_table *table)
-    lc_request *lc_after_fork_in_child(lc_table *table)
+    bint lc_handle_forks()
+    lc_request *lc_table_empty(lc_table *table)
 
     lc_request *lc_request_new(lc_name *names, uint32_t *n, const lc_name *owner, void *payload)
     lc_request *lc_request_copy(const lc_request *request, void *payload)

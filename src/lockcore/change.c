@@ -238,8 +238,10 @@ lc_end_upgrade(lc_table *table, lc_request *request, lc_request *upgrade)
     LC_SYNC("end-upgrade");
     if (upgrade != NULL && is_held(request) && is_held(upgrade)) {
         move_holds(table, array, request, upgrade);
-        /* The table's reference. Ours is the one it was made with. */
-        atomic_fetch_sub_explicit(&upgrade->references, 1, memory_order_acq_rel);
+        if (upgrade->n_links > 0) {
+            /* The table's reference. The caller's is the one it was made with. */
+            atomic_fetch_sub_explicit(&upgrade->references, 1, memory_order_acq_rel);
+        }
         status = LC_OK;
     }
     lc_unlock_buckets(array, request);

@@ -160,10 +160,8 @@ choose_victim(lc_request *origin)
 static void
 call_victim(lc_table *table, lc_request *victim, lc_woken *woken)
 {
-    if (!victim->waiter->is_victim) {
-        victim->waiter->is_victim = true;
-        lc_add_woken(table, woken, victim);
-    }
+    victim->waiter->is_victim = true;
+    lc_add_called(table, woken, victim);
 }
 
 lc_status

@@ -45,6 +45,8 @@ struct lc_table {
     atomic_uint_fast64_t refusals;
     atomic_long sampled_keys;
 
+    lc_table *next_table, **where_table;    /* among all tables: fork.c */
+
     /* Everything below belongs to the wait mutex. */
     lc_mutex wait_mutex;
     uint64_t arrivals;
@@ -66,9 +68,13 @@ typedef struct lc_owner_box {
     unsigned char bytes[];
 } lc_owner_box;
 
-/* Requests to call back once the wait mutex is open again. */
+/* Requests to call back once the wait mutex is open again: those that have left their
+ * queues, and those that still wait and are to look for a deadlock. The latter may be
+ * granted, or called again, before we come to them; so they have a list of their own,
+ * and `is_called` while they are in one. */
 typedef struct lc_woken {
     lc_request *first, *last;
+    lc_request *called;
 } lc_woken;
 
 static inline lc_request *
@@ -204,7 +210,7 @@ void lc_check_bucket(const lc_bucket *bucket);
 
 /* ---- lock_table.c ---- */
 
-/* Locks the buckets of the request, which has links, in order.
+/* Locks the buckets of the request, in order; none if it has no keys.
  * Returns: the array they are in, which cannot change before they are unlocked. */
 lc_array *lc_lock_buckets(lc_table *table, const lc_request *request);
 void lc_unlock_buckets(lc_array *array, const lc_request *request);
@@ -231,6 +237,15 @@ lc_resize_if_due(lc_table *table)
         lc_resize(table);
     }
 }
+
+/* ---- fork.c ---- */
+
+void lc_register_table(lc_table *table);
+void lc_unregister_table(lc_table *table);
+
+/* Takes every mutex of the table; opens them all again, in parent and child. */
+void lc_before_fork(lc_table *table);
+void lc_after_fork(lc_table *table);
 
 /* ---- request.c ---- */
 
@@ -278,6 +293,7 @@ void lc_end_waits(lc_table *table, lc_state state, lc_woken *woken);
 /* Adds requests that are in a cycle, among those that must look. */
 void lc_wake_deadlocked(lc_table *table, lc_woken *woken);
 void lc_add_woken(lc_table *table, lc_woken *woken, lc_request *request);
+void lc_add_called(lc_table *table, lc_woken *woken, lc_request *request);
 
 /* Tries whose places are open, opens the wait mutex, and calls the woken back. */
 void lc_finish(lc_table *table, lc_woken *woken);

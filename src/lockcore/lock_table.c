@@ -30,6 +30,9 @@ lc_lock_bucket(lc_table *table, uint64_t hash)
 lc_array *
 lc_lock_buckets(lc_table *table, const lc_request *request)
 {
+    if (LC_UNLIKELY(request->n_links == 0)) {
+        return atomic_load_explicit(&table->array, memory_order_acquire);
+    }
     lc_bucket *bucket = lock_bucket(table, request->links[0].key.hash);
     lc_array *array = atomic_load_explicit(&table->array, memory_order_relaxed);
     for (uint32_t i = 1; i < request->n_links; i++) {
@@ -476,6 +479,7 @@ lc_table_new(void)
         return NULL;
     }
     atomic_init(&table->array, array);
+    lc_register_table(table);
     return table;
 }
 
@@ -487,11 +491,8 @@ add_ended(lc_request **ended, lc_request *request)
     *ended = request;
 }
 
-/* Ends whatever the table holds or has waiting. Requires: that nobody else can reach
- * it, and no mutex held.
- * Returns: the requests, for lc_next_ended(), with one reference to each. */
-static lc_request *
-empty_table(lc_table *table)
+lc_request *
+lc_table_empty(lc_table *table)
 {
     lc_request *ended = NULL;
     lc_woken waited = {0};
@@ -513,6 +514,13 @@ empty_table(lc_table *table)
             }
         }
     }
+    for (unsigned bits = 0; bits <= LC_MAX_BITS; bits++) {
+        lc_array *other = &table->arrays[bits];
+        if (other != array && other->buckets != NULL) {
+            /* A thread of the parent may have been about to leave it, with a mutex. */
+            retire(other);
+        }
+    }
     return ended;
 }
 
@@ -526,7 +534,8 @@ lc_next_ended(const lc_request *request)
 lc_request *
 lc_table_free(lc_table *table)
 {
-    lc_request *ended = empty_table(table);
+    lc_unregister_table(table);
+    lc_request *ended = lc_table_empty(table);
     for (unsigned bits = 0; bits <= LC_MAX_BITS; bits++) {
         if (table->arrays[bits].buckets != NULL) {
             lc_pages_free(table->arrays[bits].buckets, array_bytes(&table->arrays[bits]));
@@ -540,25 +549,4 @@ bool
 lc_table_is_closed(lc_table *table)
 {
     return atomic_load_explicit(&table->closed, memory_order_acquire);
-}
-
-void
-lc_before_fork(lc_table *table)
-{
-    lc_mutex_lock(&table->wait_mutex);
-    lc_lock_table(table);
-}
-
-void
-lc_after_fork_in_parent(lc_table *table)
-{
-    lc_unlock_table(atomic_load_explicit(&table->array, memory_order_relaxed));
-    lc_mutex_unlock(&table->wait_mutex);
-}
-
-lc_request *
-lc_after_fork_in_child(lc_table *table)
-{
-    lc_after_fork_in_parent(table);
-    return empty_table(table);
 }

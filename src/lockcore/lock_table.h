@@ -122,6 +122,7 @@ struct lc_waiter {
     lc_request *next;       /* waiting requests whose owners' hashes are alike */
     lc_request *prev;
     lc_request *next_woken;
+    lc_request *next_called;
     lc_request *next_candidate;
     lc_request *next_look;
     lc_request *next_visit; /* while looking for a deadlock */
@@ -132,6 +133,7 @@ struct lc_waiter {
     uint8_t must_look;      /* in the table's list of those */
     uint8_t is_candidate;   /* in the table's list of those to try */
     uint8_t is_victim;      /* chosen to end a deadlock */
+    atomic_uchar is_called; /* in somebody's list of those to ask to look */
 };
 
 /* One holder or waiter of one key, copied out. Keeps `request` alive. */
@@ -175,11 +177,13 @@ lc_request *lc_next_ended(const lc_request *request);
 void lc_table_close(lc_table *table);
 bool lc_table_is_closed(lc_table *table);
 
-/* Before fork() takes every mutex, so that the child finds the table whole. */
-void lc_before_fork(lc_table *table);
-void lc_after_fork_in_parent(lc_table *table);
-/* Empties the table; whoever waited has no thread here. Returns: as lc_table_free(). */
-lc_request *lc_after_fork_in_child(lc_table *table);
+/* From now on fork() finds every table whole, and leaves it so in both processes. For
+ * once in a process. Returns: false without memory. */
+bool lc_handle_forks(void);
+
+/* Ends whatever the table holds or has waiting: for a child process, where it is the
+ * parent's. Nobody else may be using it. Returns: as lc_table_free(). */
+lc_request *lc_table_empty(lc_table *table);
 
 /* ---- requests -------------------------------------------------------------- */
 

@@ -67,6 +67,20 @@ lc_add_woken(lc_table *table, lc_woken *woken, lc_request *request)
     woken->last = request;
 }
 
+void
+lc_add_called(lc_table *table, lc_woken *woken, lc_request *request)
+{
+    /* Acquire: whoever called it before is done with next_called. */
+    if (atomic_load_explicit(&request->waiter->is_called, memory_order_acquire)) {
+        return; /* it will be called after this */
+    }
+    table->statistics.wakes++;
+    atomic_store_explicit(&request->waiter->is_called, true, memory_order_relaxed);
+    atomic_fetch_add_explicit(&request->references, 1, memory_order_relaxed);
+    request->waiter->next_called = woken->called;
+    woken->called = request;
+}
+
 static void
 count_wait(lc_table *table, int64_t nanoseconds)
 {
@@ -323,13 +337,20 @@ lc_finish(lc_table *table, lc_woken *woken)
 {
     lc_settle(table, woken);
     lc_wake_deadlocked(table, woken);
-    lc_request *request = woken->first;
+    lc_request *request = woken->first, *called = woken->called;
     lc_mutex_unlock(&table->wait_mutex);
     LC_SYNC("before-wake");
     while (request != NULL) {
         lc_request *next = request->waiter->next_woken;
         request->waiter->wake(request);
         request = next;
+    }
+    while (called != NULL) {
+        lc_request *next = called->waiter->next_called;
+        /* Release: from here on it may be in another list. */
+        atomic_store_explicit(&called->waiter->is_called, false, memory_order_release);
+        called->waiter->wake(called);
+        called = next;
     }
 }
 
@@ -355,6 +376,7 @@ start_waiting(lc_table *table, lc_array *array, lc_request *request, lc_waiter *
     request->waiter = waiter;
     waiter->arrival = waiter->changed = ++table->arrivals;
     waiter->must_look = waiter->is_victim = waiter->is_candidate = false;
+    atomic_init(&waiter->is_called, false);
     waiter->visit = 0;
     request->since = lc_now();
     atomic_store_explicit(&request->references, 2, memory_order_relaxed);

@@ -1,7 +1,6 @@
 /* Explores every order of the steps of small scripts over the real table.
  *
- *     explore                    the short form: part of each family of scripts, evenly spread
- *     explore --all              every script of every family
+ *     explore [SHARE]            part of each family of scripts, evenly spread; 1: seconds
  *     explore "x: get 1 a! ..."  one script, in the notation of script.h
  *
  * A step is one call of the table. A search goes depth first through the states; to come to a
@@ -210,7 +209,7 @@ typedef struct family {
     int n_actors;
     char owners[MAX_ACTORS + 1];
     const menu *menus[MAX_ACTORS];
-    unsigned stride;                /* of the short form: every so manyth script */
+    double percent;                 /* of the scripts, that a share of 1 takes */
 } family;
 
 static void
@@ -251,16 +250,22 @@ is_in_order(const family *family, const int *programs)
 }
 
 static void
-explore_family(const family *family, bool all)
+explore_family(const family *family, double share)
 {
     int programs[MAX_ACTORS] = {0};
-    uint64_t first = n_scripts, states = n_states, steps = n_steps, ends = n_ends, number = 0;
+    uint64_t first = n_scripts, states = n_states, steps = n_steps, ends = n_ends, all = 0;
+    double due = 1;
     clock_t began = clock();
     for (bool more = true; more;) {
-        if (is_in_order(family, programs) && (all || number++ % family->stride == 0)) {
-            script script;
-            build(&script, family, programs);
-            explore(&script);
+        if (is_in_order(family, programs)) {
+            all++;
+            if (due >= 1) {
+                script script;
+                build(&script, family, programs);
+                explore(&script);
+                due -= 1;
+            }
+            due += share * family->percent / 100;
         }
         more = false;
         for (int i = family->n_actors - 1; i >= 0 && !more; i--) {
@@ -268,15 +273,16 @@ explore_family(const family *family, bool all)
             programs[i] = more ? programs[i] : 0;
         }
     }
-    printf("%-34s %8llu scripts %10llu states %10llu steps %9llu ends %6.1f s\n", family->name,
-           (unsigned long long)(n_scripts - first), (unsigned long long)(n_states - states),
+    printf("%-34s %7llu of %7llu scripts %10llu states %10llu steps %9llu ends %6.1f s\n",
+           family->name, (unsigned long long)(n_scripts - first), (unsigned long long)all,
+           (unsigned long long)(n_states - states),
            (unsigned long long)(n_steps - steps), (unsigned long long)(n_ends - ends),
            (double)(clock() - began) / CLOCKS_PER_SEC);
     fflush(stdout);
 }
 
 static void
-explore_families(bool all)
+explore_families(double share)
 {
     static menu any, waiting, wide, nested, shared_owner, meddling;
     /* Two keys. */
@@ -296,26 +302,26 @@ explore_families(bool all)
     add_single(&wide, GET, 3);
     add_single(&wide, HOPE, 3);
     const family families[] = {
-        {"2 keys, 3 owners, all verbs", 3, "xyz", {&any, &any, &any}, 40},
-        {"2 keys, 3 owners, 2 hold and wait", 3, "xyz", {&nested, &nested, &any}, 4000},
-        {"2 keys, 3 owners hold and wait", 3, "xyz", {&nested, &nested, &nested}, 8000},
-        {"2 keys, 3 nameless", 3, "---", {&any, &any, &any}, 80},
-        {"2 keys, an owner's 2 threads", 3, "xxy", {&shared_owner, &shared_owner, &nested}, 8000},
-        {"2 keys, 2 owners' 4 threads", 4, "xxyy", {&waiting, &waiting, &waiting, &waiting}, 600},
-        {"2 keys, 3 threads, a meddler", 4, "xyz-", {&any, &waiting, &waiting, &meddling}, 800},
-        {"2 keys, nested, a meddler", 3, "xy-", {&nested, &any, &meddling}, 400},
-        {"3 keys, 3 owners", 3, "xyz", {&wide, &wide, &wide}, 400},
-        {"2 keys, 4 owners", 4, "wxyz", {&waiting, &waiting, &waiting, &waiting}, 80},
+        {"2 keys, 3 owners, all verbs", 3, "xyz", {&any, &any, &any}, 2.5},
+        {"2 keys, 3 nameless, all verbs", 3, "---", {&any, &any, &any}, 0.5},
+        {"2 keys, 3 owners, 2 hold and wait", 3, "xyz", {&nested, &nested, &any}, 0.03},
+        {"2 keys, 3 owners hold and wait", 3, "xyz", {&nested, &nested, &nested}, 0.02},
+        {"2 keys, an owner's 2 threads", 3, "xxy", {&shared_owner, &shared_owner, &nested}, 0.05},
+        {"2 keys, 2 owners' 4 threads", 4, "xxyy", {&waiting, &waiting, &waiting, &waiting}, 0.1},
+        {"2 keys, 4 owners", 4, "wxyz", {&waiting, &waiting, &waiting, &waiting}, 1},
+        {"2 keys, 3 threads, a meddler", 4, "xyz-", {&any, &waiting, &waiting, &meddling}, 0.1},
+        {"2 keys, nested, a meddler", 3, "xy-", {&nested, &any, &meddling}, 0.5},
+        {"3 keys, 3 owners", 3, "xyz", {&wide, &wide, &wide}, 0.5},
     };
     for (size_t i = 0; i < sizeof(families) / sizeof(families[0]); i++) {
-        explore_family(&families[i], all);
+        explore_family(&families[i], share);
     }
 }
 
 int
 main(int argc, char **argv)
 {
-    if (argc > 1 && argv[1][0] != '-') {
+    if (argc > 1 && strchr(argv[1], ':') != NULL) {
         script script;
         if (!script_parse(&script, argv[1])) {
             fprintf(stderr, "explore: this is no script: %s\n", argv[1]);
@@ -323,7 +329,7 @@ main(int argc, char **argv)
         }
         explore(&script);
     } else {
-        explore_families(argc > 1);
+        explore_families(argc > 1 ? atof(argv[1]) : 1);
     }
     printf("explored %llu scripts in all orders: %llu states, %llu steps, %llu ends; %llu deadlocks "
            "and %llu timeouts on the way\n",

@@ -2,10 +2,42 @@
  * the other runs past it, and the first goes on.
  */
 #include <pthread.h>
-#include <sched.h>
-#include <semaphore.h>
 
 #include "support.h"
+
+/* One thread waits for what another does. */
+typedef struct gate {
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    bool is_open;
+} gate;
+
+static void
+shut(gate *gate)
+{
+    pthread_mutex_init(&gate->mutex, NULL);
+    pthread_cond_init(&gate->changed, NULL);
+    gate->is_open = false;
+}
+
+static void
+open_gate(gate *gate)
+{
+    pthread_mutex_lock(&gate->mutex);
+    gate->is_open = true;
+    pthread_cond_signal(&gate->changed);
+    pthread_mutex_unlock(&gate->mutex);
+}
+
+static void
+pass_gate(gate *gate)
+{
+    pthread_mutex_lock(&gate->mutex);
+    while (!gate->is_open) {
+        pthread_cond_wait(&gate->changed, &gate->mutex);
+    }
+    pthread_mutex_unlock(&gate->mutex);
+}
 
 /* A call in a thread of its own that stops at a sync point. */
 typedef struct actor {
@@ -15,7 +47,7 @@ typedef struct actor {
     lc_rows *rows;
     const char *point;      /* where to stop; NULL once it has */
     atomic_bool has_ended;
-    sem_t stopped, may_go;
+    gate stopped, may_go;
     pthread_t thread;
 } actor;
 
@@ -26,8 +58,8 @@ stop_here(const char *point)
 {
     if (self != NULL && self->point != NULL && strcmp(self->point, point) == 0) {
         self->point = NULL;
-        sem_post(&self->stopped);
-        sem_wait(&self->may_go);
+        open_gate(&self->stopped);
+        pass_gate(&self->may_go);
     }
 }
 
@@ -37,7 +69,7 @@ run_actor(void *argument)
     self = argument;
     self->call(self);
     atomic_store(&self->has_ended, true);
-    sem_post(&self->stopped);
+    open_gate(&self->stopped);
     return NULL;
 }
 
@@ -50,10 +82,11 @@ start(actor *actor, void (*call)(struct actor *self), party *party, const char *
     actor->party = party;
     actor->point = point;
     atomic_init(&actor->has_ended, false);
-    CHECK(sem_init(&actor->stopped, 0, 0) == 0 && sem_init(&actor->may_go, 0, 0) == 0);
+    shut(&actor->stopped);
+    shut(&actor->may_go);
     CHECK(pthread_create(&actor->thread, NULL, run_actor, actor) == 0);
     if (point != NULL) {
-        sem_wait(&actor->stopped);
+        pass_gate(&actor->stopped);
         CHECK(!atomic_load(&actor->has_ended));
     }
 }
@@ -61,7 +94,7 @@ start(actor *actor, void (*call)(struct actor *self), party *party, const char *
 static lc_status
 go_on(actor *actor)
 {
-    sem_post(&actor->may_go);
+    open_gate(&actor->may_go);
     CHECK(pthread_join(actor->thread, NULL) == 0);
     return actor->status;
 }
@@ -500,9 +533,9 @@ TABLE_TEST(fork_between_refusal_and_queue_delays_it)
     actor newcomer;
     start(&newcomer, do_submit, y, "acquire-refused");
     lc_before_fork(table);
-    sem_post(&newcomer.may_go);
+    open_gate(&newcomer.may_go);
     CHECK(!waits(y));
-    lc_after_fork_in_parent(table);
+    lc_after_fork(table);
     CHECK(pthread_join(newcomer.thread, NULL) == 0);
     CHECK_TEXT(at("a"), "x! | y!");
     release(x);

@@ -9,6 +9,7 @@ crash when it cannot allocate a frame for a function in Python.
 from __future__ import annotations
 
 import importlib.util
+import sysconfig
 
 import pytest
 
@@ -140,6 +141,10 @@ OPERATIONS = {
 @pytest.mark.skipif(
     importlib.util.find_spec("_testcapi") is None,
     reason="this interpreter has no _testcapi, which makes allocations fail",
+)
+@pytest.mark.skipif(
+    bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
+    reason="a free-threaded CPython crashes in PyList_New() when it cannot allocate the items",
 )
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
 def test_allocation_that_fails_leaves_nothing_behind(operation):

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from lockcore import LockTimeoutError
-from support import eventually, until_queued
+from support import eventually
 
 
 def try_for(manager, timeout, **request):
@@ -17,6 +17,11 @@ def try_for(manager, timeout, **request):
     except LockTimeoutError:
         return False
     return True
+
+
+def until_queued_or_over(manager, key, count, thread):
+    """Waits until so many are queued, or the thread's time was up before we could see it there."""
+    eventually(lambda: len(manager.waiters(key)) == count or not thread.is_alive())
 
 
 def test_timeout_that_races_with_a_grant_loses_nothing(manager, background):
@@ -54,7 +59,7 @@ def test_every_request_is_granted_or_timed_out(manager, background):
 def test_timed_out_thread_lets_the_thread_behind_it_run(manager, background):
     manager.acquire(shared=["a"])
     writer = background(try_for, manager, 0.2, exclusive=["a"])
-    until_queued(manager, "a", 1)
+    until_queued_or_over(manager, "a", 1, writer)
     reader = background(try_for, manager, None, shared=["a"])
     assert (writer.result(), reader.result()) == (False, True)
 
@@ -63,7 +68,7 @@ def test_timed_out_thread_in_the_middle_leaves_the_others_in_order(manager, back
     holder = manager.acquire(exclusive=["a"])
     first = manager._submit(exclusive=["a"], owner="first")
     middle = background(try_for, manager, 0.05, exclusive=["a"])
-    until_queued(manager, "a", 2)
+    until_queued_or_over(manager, "a", 2, middle)
     manager._submit(exclusive=["a"], owner="last")
     middle.result()
     assert [row.owner for row in manager.waiters("a")] == ["first", "last"]
@@ -74,7 +79,7 @@ def test_timed_out_thread_in_the_middle_leaves_the_others_in_order(manager, back
 def test_churn_around_a_waiter_does_not_put_off_its_timeout(manager, background):
     manager.acquire(shared=["b"])
     thread = background(try_for, manager, 0.2, exclusive=["a", "b"])
-    until_queued(manager, "b")
+    until_queued_or_over(manager, "b", 1, thread)
     while thread.is_alive():
         waiter = manager._submit(exclusive=["b"])
         waiter._cancel()

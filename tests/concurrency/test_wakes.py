@@ -236,3 +236,18 @@ def test_woken_to_look_in_vain_goes_on_waiting(lock_manager, wakes):
     first._break_deadlock()
     first._cancel()
     assert (second._break_deadlock(), states(second)) == (None, ["waiting"])
+
+
+@pytest.mark.parametrize("released", ["p", "q"])
+def test_request_woken_for_two_reasons_at_once_keeps_nobody_asleep(lock_manager, wakes, released):
+    """Two are to look for a deadlock; before they are called, one of them is granted."""
+    blocker = lock_manager.acquire(exclusive=["a"])
+    holders = {}
+    for owner, key in (("y", "p"), ("z", "q")):
+        holders[key] = lock_manager.acquire(exclusive=[key], owner=owner)
+        lock_manager._submit(exclusive=[key], owner="me", wake=wakes.of(key))
+    lock_manager._submit(exclusive=["a"], owner="me", wake=holders[released].release)
+    for owner in "yz":
+        lock_manager._submit(exclusive=["a"], owner=owner)
+    blocker.release()
+    assert set(wakes) == {"p", "q"}

@@ -1,0 +1,85 @@
+/* Forking: every table must be whole in the child, where only the forking thread lives.
+ *
+ * The handlers run inside fork(). Without the GIL that matters: the interpreter has
+ * stopped all threads by then, at points outside the core. A hook of the interpreter's
+ * runs earlier, and a thread that waits for a mutex taken there never gets to such a
+ * point.
+ */
+#include "lock_internal.h"
+
+#ifndef _WIN32
+#include <pthread.h>
+#endif
+
+static lc_mutex tables_mutex;
+static lc_table *tables;
+
+void
+lc_register_table(lc_table *table)
+{
+    lc_mutex_lock(&tables_mutex);
+    table->next_table = tables;
+    table->where_table = &tables;
+    if (tables != NULL) {
+        tables->where_table = &table->next_table;
+    }
+    tables = table;
+    lc_mutex_unlock(&tables_mutex);
+}
+
+void
+lc_unregister_table(lc_table *table)
+{
+    lc_mutex_lock(&tables_mutex);
+    *table->where_table = table->next_table;
+    if (table->next_table != NULL) {
+        table->next_table->where_table = table->where_table;
+    }
+    lc_mutex_unlock(&tables_mutex);
+}
+
+void
+lc_before_fork(lc_table *table)
+{
+    lc_mutex_lock(&table->wait_mutex);
+    lc_lock_table(table);
+}
+
+void
+lc_after_fork(lc_table *table)
+{
+    lc_unlock_table(atomic_load_explicit(&table->array, memory_order_relaxed));
+    lc_mutex_unlock(&table->wait_mutex);
+}
+
+#ifndef _WIN32
+
+static void
+before_fork(void)
+{
+    lc_mutex_lock(&tables_mutex);
+    for (lc_table *table = tables; table != NULL; table = table->next_table) {
+        lc_before_fork(table);
+    }
+}
+
+static void
+after_fork(void)
+{
+    for (lc_table *table = tables; table != NULL; table = table->next_table) {
+        lc_after_fork(table);
+    }
+    lc_mutex_unlock(&tables_mutex);
+}
+
+#endif
+
+bool
+lc_handle_forks(void)
+{
+#ifdef _WIN32
+    return true;
+#else
+    return pthread_atfork(before_fork, after_fork, after_fork) == 0;
+#endif
+}
