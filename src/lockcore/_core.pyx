@@ -61,7 +61,10 @@ cdef object message_of(const lc_request *request, Py_ssize_t link):
     if request.payload == NULL:
         return None
     message = <object> request.payload
-    return (<tuple> message)[link + 1] if type(message) is tuple else message
+    if type(message) is not tuple:
+        return message
+    # A downgrade may have given an upgrade more links than it had messages for.
+    return (<tuple> message)[link + 1 if link + 1 < len(<tuple> message) else 0]
 
 
 cdef list take_rows(lc_rows *rows):

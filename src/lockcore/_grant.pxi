@@ -229,7 +229,7 @@ cdef Grant new_upgrade(Table manager, lc_request *of):
             message_of(of, i) for i in range(of.n_links) if of.links[i].mode == LC_SHARED
         ]
         message = (message_of(of, -1), *shared)
-    request = lc_request_upgrade(of, NULL)
+    request = lc_request_upgrade(manager.table, of, NULL)
     if request == NULL:
         raise MemoryError
     if message is not None:

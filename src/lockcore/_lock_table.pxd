@@ -117,7 +117,6 @@ cdef extern from "lock_table.h" nogil:
 
     lc_request *lc_request_new(lc_name *names, uint32_t *n, const lc_name *owner, void *payload)
     lc_request *lc_request_copy(const lc_request *request, void *payload)
-    lc_request *lc_request_upgrade(const lc_request *request, void *payload)
     lc_request *lc_request_keep(lc_request *request)
     bint lc_request_drop(lc_request *request)
     bint lc_request_is_ours(const lc_request *request)
@@ -136,6 +135,9 @@ cdef extern from "lock_table.h" nogil:
     lc_status lc_downgrade(lc_table *table, lc_request *request)
     lc_status lc_transfer(
         lc_table *table, lc_request *request, const lc_name *owner, lc_rows *blockers
+    )
+    lc_request *lc_request_upgrade(
+        lc_table *table, const lc_request *request, void *payload
     )
     lc_status lc_begin_upgrade(lc_table *table, lc_request *request)
     lc_status lc_end_upgrade(lc_table *table, lc_request *request, lc_request *upgrade)

@@ -214,6 +214,16 @@ lc_begin_upgrade(lc_table *table, lc_request *request)
     return status;
 }
 
+lc_request *
+lc_request_upgrade(lc_table *table, const lc_request *request, void *payload)
+{
+    /* A downgrade may change modes meanwhile. */
+    lc_mutex_lock(&table->wait_mutex);
+    lc_request *upgrade = lc_copy_shared(request, payload);
+    lc_mutex_unlock(&table->wait_mutex);
+    return upgrade;
+}
+
 static void
 move_holds(lc_table *table, lc_array *array, lc_request *request, lc_request *upgrade)
 {

@@ -252,6 +252,10 @@ void lc_after_fork(lc_table *table);
 /* Returns: where the next key's bytes go. */
 unsigned char *lc_copy_name(lc_key *key, const lc_name *name, unsigned char *bytes);
 
+/* Returns: a request for the shared keys, exclusive, or NULL. Requires: that no mode
+ * changes. */
+lc_request *lc_copy_shared(const lc_request *request, void *payload);
+
 /* ---- inspect.c ---- */
 
 /* Lists who blocks the request. Requires: its buckets locked, and the wait mutex.

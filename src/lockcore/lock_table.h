@@ -292,7 +292,7 @@ lc_status lc_begin_upgrade(lc_table *table, lc_request *request);
 
 /* Returns: a new request for the shared keys of `request`, exclusive, with the same
  * owner, or NULL. */
-lc_request *lc_request_upgrade(const lc_request *request, void *payload);
+lc_request *lc_request_upgrade(lc_table *table, const lc_request *request, void *payload);
 
 /* Moves the exclusive holds of `upgrade`, and its token, to `request`, in one step.
  * Returns: LC_OK; LC_NOT_HELD when either has ended meanwhile: release the other. */

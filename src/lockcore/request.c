@@ -275,7 +275,7 @@ lc_request_copy(const lc_request *request, void *payload)
 }
 
 lc_request *
-lc_request_upgrade(const lc_request *request, void *payload)
+lc_copy_shared(const lc_request *request, void *payload)
 {
     lc_request *upgrade = copy_request(request, payload, true);
     for (uint32_t i = 0; upgrade != NULL && i < upgrade->n_links; i++) {

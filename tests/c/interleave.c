@@ -97,9 +97,14 @@ static struct {
     size_t used;
 } request_arena;
 
+static bool makes_request[MAX_FIBERS];
+
 static void *
 request_malloc(size_t size)
 {
+    if (fibers_self() >= 0 && !makes_request[fibers_self()]) {
+        return fibers_malloc(size);
+    }
     void *memory = request_arena.bytes + request_arena.used;
     request_arena.used += (size + 15) & ~(size_t)15;
     return request_arena.used <= sizeof(request_arena.bytes) ? memory : NULL;
@@ -217,9 +222,9 @@ upgrade(const op *op)
     if (lc_begin_upgrade(table, request) != LC_OK) {
         return false;
     }
-    lc_malloc_hook = request_malloc;
-    lc_request *more = upgrades[op->slot] = lc_request_upgrade(request, NULL);
-    lc_malloc_hook = fibers_malloc;
+    makes_request[fibers_self()] = true;
+    lc_request *more = upgrades[op->slot] = lc_request_upgrade(table, request, NULL);
+    makes_request[fibers_self()] = false;
     lc_status status = more->n_links > 0 ? acquire(more, op->verb) : LC_CONFLICT;
     if (lc_end_upgrade(table, request, status == LC_OK ? more : NULL) == LC_OK) {
         shadow_take(op->slot, NULL);
@@ -420,10 +425,12 @@ begin_run(void)
     memset(request_arena.bytes, 0, request_arena.used);
     n_waiters = 0;
     request_arena.used = 0;
+    memset(makes_request, 0, sizeof(makes_request));
     lc_malloc_hook = table_malloc;
     table = lc_table_new();
-    lc_malloc_hook = fibers_malloc;
+    lc_malloc_hook = request_malloc;
     REQUIRE(table != NULL);
+    lc_unregister_table(table); /* the next run's will be at the same place */
     fibers_watch_nothing();
     fibers_watch(&table->wait_mutex, false);
     watch(LC_MIN_BITS);
@@ -432,7 +439,6 @@ begin_run(void)
         resize(0);
         watch(LC_MIN_BITS + 1);
     }
-    lc_malloc_hook = request_malloc;
     for (int i = 0; i < current.n_actors; i++) {
         for (int j = 0; j < current.actors[i].n_ops; j++) {
             const op *op = &current.actors[i].ops[j];
@@ -441,7 +447,6 @@ begin_run(void)
             }
         }
     }
-    lc_malloc_hook = fibers_malloc;
 }
 
 static uint64_t
@@ -608,7 +613,7 @@ main(int argc, char **argv)
         all.states += its.states;
         all.runs += its.runs;
         all.ends += its.ends;
-        if (argc > 1) {
+        if (limit > 10000) {
             printf("%8s %9llu states %9llu runs %7llu ends  %s\n",
                    its.is_complete ? "all" : "part", (unsigned long long)its.states,
                    (unsigned long long)its.runs, (unsigned long long)its.ends, text);

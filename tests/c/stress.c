@@ -349,7 +349,7 @@ upgrade(worker *worker, lc_request *request)
         REQUIRE(is_clearing);
         return false;
     }
-    lc_request *more = counted(lc_request_upgrade(request, NULL));
+    lc_request *more = counted(lc_request_upgrade(table, request, NULL));
     bool is_granted = more->n_links > 0 && acquire(worker, more, true);
     lc_status status = lc_end_upgrade(table, request, is_granted ? more : NULL);
     REQUIRE(!is_granted || status == LC_OK || is_clearing);

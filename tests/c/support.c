@@ -178,7 +178,7 @@ party *
 begin_upgrade(party *of)
 {
     CHECK_INT(lc_begin_upgrade(table, of->request), LC_OK);
-    lc_request *request = lc_request_upgrade(of->request, NULL);
+    lc_request *request = lc_request_upgrade(table, of->request, NULL);
     CHECK(request != NULL);
     party *upgrade = new_party(request);
     submit(upgrade);

@@ -166,7 +166,7 @@ upgrade(lc_request *request)
         CHECK_INT(request->n_upgrades, 0);
         return;
     }
-    lc_request *more = lc_request_upgrade(request, NULL);
+    lc_request *more = lc_request_upgrade(table, request, NULL);
     if (more == NULL || lc_try_acquire(table, more) != LC_OK) {
         lc_end_upgrade(table, request, NULL);
     } else {

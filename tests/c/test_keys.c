@@ -129,7 +129,7 @@ TEST(copy_of_a_request_is_complete)
 TEST(upgrade_of_a_request_has_its_shared_keys_exclusive)
 {
     lc_request *request = new_request("owner", "a b! g:c");
-    lc_request *upgrade = lc_request_upgrade(request, NULL);
+    lc_request *upgrade = lc_copy_shared(request, NULL);
     CHECK_INT(upgrade->n_links, 2);
     for (uint32_t i = 0; i < 2; i++) {
         CHECK_INT(upgrade->links[i].mode, LC_EXCLUSIVE);

@@ -434,7 +434,7 @@ TABLE_TEST(downgrade_while_an_upgrade_is_built_is_no_race)
         CHECK_INT(lc_begin_upgrade(table, x->request), LC_OK);
         actor downgrader = {0};
         start(&downgrader, do_downgrade, x, NULL);
-        lc_request *upgrade = lc_request_upgrade(x->request, NULL);
+        lc_request *upgrade = lc_request_upgrade(table, x->request, NULL);
         CHECK(upgrade->n_links >= 1 && upgrade->n_links <= 4);
         CHECK_INT(go_on(&downgrader), LC_OK);
         lc_end_upgrade(table, x->request, NULL);

@@ -1,4 +1,7 @@
 /* The array of buckets grows and shrinks with the keys, and nothing is lost. */
+#include <pthread.h>
+#include <sys/wait.h>
+
 #include "support.h"
 
 #ifdef HAS_WRAP
@@ -132,6 +135,45 @@ TABLE_TEST(child_of_a_fork_has_an_empty_table_with_open_mutexes)
     release_numbers(requests, MANY);
     CHECK_INT(table_bits(), LC_MIN_BITS);
     CHECK_INT(lc_count_held(table), 0); /* locks every bucket */
+}
+
+static atomic_bool is_over;
+
+static void *
+come_and_go(void *argument)
+{
+    (void)argument;
+    lc_request *request = new_request("y", "b! c!");
+    while (!atomic_load(&is_over)) {
+        if (lc_try_acquire(table, request) == LC_OK) {
+            lc_release(table, request);
+        }
+    }
+    lc_request_free(request);
+    return NULL;
+}
+
+TABLE_TEST(forks_beside_busy_threads_leave_whole_tables)
+{
+    pthread_t thread;
+    CHECK(lc_handle_forks());
+    party *x = ask("x", "a!");
+    CHECK(pthread_create(&thread, NULL, come_and_go, NULL) == 0);
+    for (int i = 0; i < 50; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            alarm(20);
+            lc_request *ended = lc_table_empty(table), *mine = new_request("z", "a! b! c!");
+            _exit(ended == NULL || lc_count_held(table) != 0
+                  || lc_try_acquire(table, mine) != LC_OK);
+        }
+        int status = -1;
+        CHECK(waitpid(child, &status, 0) == child && status == 0);
+    }
+    atomic_store(&is_over, true);
+    CHECK(pthread_join(thread, NULL) == 0);
+    CHECK_TEXT(at("a"), "x!");
+    CHECK(holds(x));
 }
 
 TABLE_TEST(parent_of_a_fork_keeps_all)

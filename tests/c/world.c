@@ -142,7 +142,7 @@ upgrade(world *world, actor_state *actor, const op *op)
         }
         break;
     case 1:
-        set_request(world, more, lc_request_upgrade(request, NULL));
+        set_request(world, more, lc_request_upgrade(world->table, request, NULL));
         rules_build_upgrade(&world->rules, number, more);
         if (world->requests[more]->n_links == 0) {
             actor->has_failed = true; /* nothing to upgrade: straight to the end */
