@@ -42,7 +42,8 @@ test: test-c test-python ## Run the C tests (plain and under sanitizers), then p
 test-c: ## Build the C core alone and run its tests
 	$(MAKE) -C tests/c test
 
-test-python: $(INSTALLED) $(VENV)/.group-test ## Run pytest; PYTEST_ARGS=... adds arguments
+TEST_GROUP ?= test
+test-python: $(INSTALLED) $(VENV)/.group-$(TEST_GROUP) ## Run pytest; PYTEST_ARGS=... adds arguments
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-free-threaded: ## Run pytest without the GIL; FREE_THREADED_PYTHON=... names the interpreter
@@ -56,7 +57,8 @@ test-free-threaded: ## Run pytest without the GIL; FREE_THREADED_PYTHON=... name
 	fi; \
 	"$$python" -c 'import sys; sys.exit(getattr(sys, "_is_gil_enabled", lambda: True)())' || { \
 		echo "$$python runs with the GIL: a free-threaded build is needed" >&2; exit 1; }; \
-	$(MAKE) test-python PYTHON="$$python" VENV=.venv-free-threaded
+	group=$$("$$python" -c 'import sys; print("test" if sys.version_info >= (3, 14) else "test-base")'); \
+	$(MAKE) test-python PYTHON="$$python" VENV=.venv-free-threaded TEST_GROUP="$$group"
 
 build: ## Build the extension in debug mode: no optimisation, invariant checks, sync points
 	$(MAKE) install LOCKCORE_DEBUG=1

@@ -106,8 +106,7 @@ explore(const script *script)
     n_choices = 0;
     do {
         run_once();
-        while (n_choices > 0
-               && choices[n_choices - 1].chosen + 1 == choices[n_choices - 1].n) {
+        while (n_choices > 0 && choices[n_choices - 1].chosen + 1 == choices[n_choices - 1].n) {
             n_choices--;
         }
         if (n_choices > 0) {
@@ -275,9 +274,8 @@ explore_family(const family *family, double share)
     }
     printf("%-34s %7llu of %7llu scripts %10llu states %10llu steps %9llu ends %6.1f s\n",
            family->name, (unsigned long long)(n_scripts - first), (unsigned long long)all,
-           (unsigned long long)(n_states - states),
-           (unsigned long long)(n_steps - steps), (unsigned long long)(n_ends - ends),
-           (double)(clock() - began) / CLOCKS_PER_SEC);
+           (unsigned long long)(n_states - states), (unsigned long long)(n_steps - steps),
+           (unsigned long long)(n_ends - ends), (double)(clock() - began) / CLOCKS_PER_SEC);
     fflush(stdout);
 }
 
@@ -331,10 +329,11 @@ main(int argc, char **argv)
     } else {
         explore_families(argc > 1 ? atof(argv[1]) : 1);
     }
-    printf("explored %llu scripts in all orders: %llu states, %llu steps, %llu ends; %llu deadlocks "
-           "and %llu timeouts on the way\n",
-           (unsigned long long)n_scripts, (unsigned long long)n_states,
-           (unsigned long long)n_steps, (unsigned long long)n_ends,
-           (unsigned long long)n_deadlocks, (unsigned long long)n_timeouts);
+    printf(
+        "explored %llu scripts in all orders: %llu states, %llu steps, %llu ends; %llu deadlocks "
+        "and %llu timeouts on the way\n",
+        (unsigned long long)n_scripts, (unsigned long long)n_states, (unsigned long long)n_steps,
+        (unsigned long long)n_ends, (unsigned long long)n_deadlocks,
+        (unsigned long long)n_timeouts);
     return 0;
 }

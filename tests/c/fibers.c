@@ -150,9 +150,12 @@ fingerprint(void)
     uint64_t hash = fibers_hash((uint64_t)self, first_arena.bytes, first_arena.used);
     for (int i = 0; i < current->n; i++) {
         const fiber *fiber = &fibers[i];
-        uint64_t all[] = {fiber->state,    (uint64_t)(uintptr_t)fiber->wants,
-                          fiber->is_woken, fiber->may_look,
-                          fiber->event,    fiber->may_time_out,
+        uint64_t all[] = {fiber->state,
+                          (uint64_t)(uintptr_t)fiber->wants,
+                          fiber->is_woken,
+                          fiber->may_look,
+                          fiber->event,
+                          fiber->may_time_out,
                           fiber->state == DONE ? 0 : fiber->stack_hash};
         hash = fibers_hash(hash, all, sizeof(all));
         hash = fibers_hash(hash, fiber->arena.bytes, fiber->arena.used);
@@ -509,7 +512,7 @@ fibers_print_run(void)
     for (int i = 0; i < at_choice; i++) {
         const option *option = &choices[i].options[choices[i].chosen];
         fprintf(stderr, " %d%s", option->fiber,
-                option->event == LOOKS          ? "?"
+                option->event == LOOKS           ? "?"
                     : option->event == TIMES_OUT ? "!"
                                                  : "");
     }

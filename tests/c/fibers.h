@@ -20,9 +20,9 @@ typedef struct exploration {
     int n;                          /* fibers */
     void (*begin)(void);            /* before each run */
     void (*run)(int fiber);
-    void (*end)(uint32_t stuck);    /* after a whole one; hears which fibers are parked for ever */
+    void (*end)(uint32_t stuck); /* after a whole one; hears which fibers are parked for ever */
     uint64_t (*hash)(uint64_t hash); /* adds what is neither on a stack nor from fibers_malloc() */
-    uint64_t limit;                 /* of states: gives up there */
+    uint64_t limit; /* of states: gives up there */
 } exploration;
 
 typedef struct explored {
@@ -35,10 +35,10 @@ explored fibers_explore(const exploration *what);
 
 /* For the running fiber. */
 int fibers_self(void);
-void fibers_ready(void);            /* what is to be done first is done */
+void fibers_ready(void); /* what is to be done first is done */
 enum event fibers_park(bool may_look, bool may_time_out);
 void fibers_wake(int fiber);
-void fibers_point(void);            /* another may go on here */
+void fibers_point(void); /* another may go on here */
 
 /* Memory until the end of the run, zeroed; freed memory is not used again. */
 void *fibers_malloc(size_t size);

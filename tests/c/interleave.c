@@ -56,7 +56,8 @@ static const char *const scripts[] = {
     "!x: get 0 a; up 0; put 0 | y: get 1 a; hopeup 1; put 1 | z: get 2 a; put 2",
     /* Deadlocks: found, by one of them, whoever looks when. */
     "!x: get 0 a!; get 1 c!; put 1; put 0 | y: get 2 c!; get 3 a!; put 3; put 2",
-    "!x: get 0 a!; get 1 c!; put 1; put 0 | y: get 2 c!; get 3 a!; put 3; put 2 | z: get 4 a; put 4",
+    "!x: get 0 a!; get 1 c!; put 1; put 0 | y: get 2 c!; get 3 a!; put 3; put 2 | z: get 4 a; put "
+    "4",
     "!x: get 0 a!; get 1 c!; put 1; put 0 | y: get 2 c!; hope 3 a!; put 3; put 2",
     "!x: get 0 a; get 1 a!; put 1; put 0 | y: get 2 a; get 3 a!; put 3; put 2",
     "!x: get 0 a!; get 1 c!; put 1; put 0 | y: get 2 c!; get 3 a!; put 3; put 2 | -: clear",
@@ -64,9 +65,11 @@ static const char *const scripts[] = {
     /* Who is asked to look is granted meanwhile. */
     "!x: get 0 a! b! / put 0 | y: get 2 c! / get 3 a!; put 3; put 2 | x: get 1 c! / put 1"
     " | z: / get 4 b!; put 4",
-    "!x: get 0 a! / put 0 | y: get 2 c! / get 3 a!; put 3; put 2 | x: get 1 c! / put 1 | -: / clear",
+    "!x: get 0 a! / put 0 | y: get 2 c! / get 3 a!; put 3; put 2 | x: get 1 c! / put 1 | -: / "
+    "clear",
     /* A grant that lets several in; waiters found blocked further on. */
-    "x: get 0 a! b! c! / put 0 | y: get 1 a b! / put 1 | z: get 2 a c! / put 2 | w: hope 3 b c; put 3",
+    "x: get 0 a! b! c! / put 0 | y: get 1 a b! / put 1 | z: get 2 a c! / put 2 | w: hope 3 b c; "
+    "put 3",
     "x: get 0 c! / put 0 | y: get 1 a! c! / put 1 | z: get 2 a!; put 2 | w: get 3 a!; put 3",
     "x: get 0 c! / put 0 | y: hope 1 a! c! / put 1 | z: get 2 a! / put 2 | w: get 3 a! / put 3",
     "x: get 0 a / put 0 | y: get 1 a / put 1 | z: get 2 a! / put 2 | x: get 3 a!; put 3",
@@ -336,13 +339,13 @@ new_request(uint8_t owner, const op *op)
     uint32_t n = 0;
     for (int key = 0; key < MAX_SCRIPT_KEYS; key++) {
         if (op->modes[key] != ABSENT) {
-            names[n] = (lc_name){
-                .id = &script_key_names[key],
-                .id_size = 1,
-                .id_kind = LC_STR1,
-                .mode = op->modes[key] == EXCLUSIVE ? LC_EXCLUSIVE : LC_SHARED,
-                .position = n,
-                .hash = (uint64_t)(key / 2 + 1) << 60 | (uint64_t)(MAX_SCRIPT_KEYS - key)};
+            names[n] = (lc_name){.id = &script_key_names[key],
+                                 .id_size = 1,
+                                 .id_kind = LC_STR1,
+                                 .mode = op->modes[key] == EXCLUSIVE ? LC_EXCLUSIVE : LC_SHARED,
+                                 .position = n,
+                                 .hash = (uint64_t)(key / 2 + 1) << 60
+                                     | (uint64_t)(MAX_SCRIPT_KEYS - key)};
             n++;
         }
     }
@@ -465,8 +468,7 @@ hash_request(uint64_t hash, const lc_request *request)
     for (uint32_t i = 0; i < request->n_links; i++) {
         const lc_link *link = &request->links[i];
         /* Of a link that is nowhere, the rest is left over; of one that is no head, two. */
-        uint64_t its[] = {link->place,
-                          link->mode,
+        uint64_t its[] = {link->place, link->mode,
                           link->had_queue | link->is_blocked << 1 | link->is_open << 2,
                           link->place == LC_NOWHERE ? 0 : (uint64_t)(uintptr_t)link->next,
                           link->place == LC_NOWHERE ? 0 : (uint64_t)(uintptr_t)link->prev};
@@ -478,8 +480,8 @@ hash_request(uint64_t hash, const lc_request *request)
 static uint64_t
 hash_bucket(uint64_t hash, const lc_bucket *bucket)
 {
-    uint64_t fields[]
-        = {atomic_load(&bucket->mutex.taken), bucket->n, (uint64_t)(uintptr_t)bucket->more};
+    uint64_t fields[] = {atomic_load(&bucket->mutex.taken), bucket->n,
+                         (uint64_t)(uintptr_t)bucket->more};
     hash = fibers_hash(hash, fields, sizeof(fields));
     for (unsigned i = 0; i < bucket->n; i++) {
         const lc_link *head = bucket->heads[i];
@@ -505,7 +507,8 @@ hash_all(uint64_t hash)
                              (uint64_t)(uintptr_t)waiter->next_woken,
                              (uint64_t)(uintptr_t)waiter->next_candidate,
                              (uint64_t)(uintptr_t)waiter->next_look,
-                             waiter->must_look | waiter->is_candidate << 1 | waiter->is_victim << 2};
+                             waiter->must_look | waiter->is_candidate << 1
+                                 | waiter->is_victim << 2};
         hash = fibers_hash(hash, fields, sizeof(fields));
     }
     for (unsigned bits = LC_MIN_BITS; bits <= LC_MIN_BITS + (unsigned)has_resize; bits++) {
@@ -549,8 +552,7 @@ end_run(uint32_t stuck)
     REQUIRE(table->n_waiting == 0 && table->n_named_waiting == 0);
     REQUIRE(table->candidates == NULL && table->must_look == NULL);
     for (int half = 1; half <= MAX_SCRIPT_KEYS / 2; half++) {
-        const lc_bucket *bucket
-            = bucket_at(atomic_load(&table->array)->bits, (uint64_t)half << 60);
+        const lc_bucket *bucket = bucket_at(atomic_load(&table->array)->bits, (uint64_t)half << 60);
         REQUIRE(bucket->n == 0 && bucket->more == NULL);
     }
 }
@@ -614,9 +616,9 @@ main(int argc, char **argv)
         all.runs += its.runs;
         all.ends += its.ends;
         if (limit > 10000) {
-            printf("%8s %9llu states %9llu runs %7llu ends  %s\n",
-                   its.is_complete ? "all" : "part", (unsigned long long)its.states,
-                   (unsigned long long)its.runs, (unsigned long long)its.ends, text);
+            printf("%8s %9llu states %9llu runs %7llu ends  %s\n", its.is_complete ? "all" : "part",
+                   (unsigned long long)its.states, (unsigned long long)its.runs,
+                   (unsigned long long)its.ends, text);
             fflush(stdout);
         }
     }

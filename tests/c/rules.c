@@ -351,6 +351,5 @@ bool
 rules_is_deadlocked(const rules *rules, int request)
 {
     bool visited[RULES_REQUESTS] = {false};
-    return rules->requests[request].state == R_WAITING
-        && reaches(rules, request, request, visited);
+    return rules->requests[request].state == R_WAITING && reaches(rules, request, request, visited);
 }

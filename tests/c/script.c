@@ -103,8 +103,7 @@ script_print(const script *script, FILE *file)
                 actor->owner == 0 ? '-' : 't' + actor->owner - 1);
         for (int j = 0; j < actor->n_ops; j++) {
             const op *op = &actor->ops[j];
-            fprintf(file, "%s %s", j == 0 ? "" : j == actor->n_first ? " /" : ";",
-                    verbs[op->verb]);
+            fprintf(file, "%s %s", j == 0 ? "" : j == actor->n_first ? " /" : ";", verbs[op->verb]);
             if (has_slot(op->verb)) {
                 fprintf(file, " %d", op->slot);
             }

@@ -212,8 +212,8 @@ park(worker *worker, lc_request *request, int64_t timeout)
     set_waiting(worker, request);
     while (status == LC_QUEUED) {
         int64_t now = lc_now();
-        bool was_posted
-            = sleep_in(request->waiter->parker, (look < deadline ? look : deadline) - now);
+        bool was_posted =
+            sleep_in(request->waiter->parker, (look < deadline ? look : deadline) - now);
         now = lc_now();
         lc_state state = lc_request_state(request);
         if (state != LC_WAITING) {
@@ -377,8 +377,8 @@ transfer(worker *worker, lc_request *request)
     uint32_t to = below(&worker->random, N_SHARED_OWNERS + n_threads);
     lc_name name = owner_name(&to);
     lc_rows blockers = {0};
-    lc_status status
-        = lc_transfer(table, request, chance(&worker->random, 30) ? NULL : &name, &blockers);
+    lc_status status =
+        lc_transfer(table, request, chance(&worker->random, 30) ? NULL : &name, &blockers);
     REQUIRE(status == LC_OK || status == LC_CONFLICT || is_clearing);
     atomic_fetch_add(&n_transfers, status == LC_OK);
     lc_rows_clear(&blockers, dispose);

@@ -199,8 +199,7 @@ transfer(party *party, const char *owner)
         name = name_of(owner);
     }
     lc_rows blockers = {0};
-    lc_status status
-        = lc_transfer(table, party->request, owner == NULL ? NULL : &name, &blockers);
+    lc_status status = lc_transfer(table, party->request, owner == NULL ? NULL : &name, &blockers);
     CHECK_INT(blockers.n > 0, status == LC_CONFLICT);
     lc_rows_clear(&blockers, dispose);
     return status;
@@ -260,9 +259,8 @@ at(const char *key)
         CHECK_INT(row->is_waiter, i >= n_held);
         const lc_key *owner = row->owner;
         bool is_named = owner != NULL && owner->shape != LC_UNIQUE;
-        size += (size_t)snprintf(line + size, sizeof(line) - size, "%s%s%.*s%s",
-                                 i > 0 ? " " : "", i == n_held ? "| " : "",
-                                 is_named ? (int)owner->size : 1,
+        size += (size_t)snprintf(line + size, sizeof(line) - size, "%s%s%.*s%s", i > 0 ? " " : "",
+                                 i == n_held ? "| " : "", is_named ? (int)owner->size : 1,
                                  is_named ? (const char *)owner->bytes : "?",
                                  row->mode == LC_EXCLUSIVE ? "!" : "");
         CHECK(size < sizeof(line));

@@ -186,8 +186,7 @@ deadlock(void)
         lc_rows cycle = {0};
         lc_status status = lc_break_deadlock(table, waiting[1], &cycle);
         CHECK(status == LC_DEADLOCK || status == LC_NO_MEMORY);
-        CHECK_INT(lc_request_state(waiting[1]),
-                  status == LC_DEADLOCK ? LC_ENDED : LC_WAITING);
+        CHECK_INT(lc_request_state(waiting[1]), status == LC_DEADLOCK ? LC_ENDED : LC_WAITING);
         CHECK_INT(cycle.n, status == LC_DEADLOCK ? 4 : 0);
         lc_rows_clear(&cycle, dispose);
     }

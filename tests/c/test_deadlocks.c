@@ -289,8 +289,8 @@ TABLE_TEST(all_but_one_of_many_upgrades_of_one_key_are_told)
 
 TABLE_TEST(of_three_upgrades_that_look_once_each_one_is_left)
 {
-    static const int orders[6][3]
-        = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
+    static const int orders[6][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2},
+                                     {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
     for (int i = 0; i < 6; i++) {
         party *held[3], *upgrades[3];
         for (int j = 0; j < 3; j++) {

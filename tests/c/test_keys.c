@@ -44,8 +44,11 @@ check_keys(lc_name *names, uint32_t n, uint32_t expected)
 
 TEST(kinds_of_ids_are_apart)
 {
-    lc_name names[] = {id_of(LC_STR1, "1", 1), id_of(LC_BYTES, "1", 1), id_of(LC_INT, "1", 1),
-                       id_of(LC_STR2, "1\0", 2), id_of(LC_STR4, "1\0\0\0", 4),
+    lc_name names[] = {id_of(LC_STR1, "1", 1),
+                       id_of(LC_BYTES, "1", 1),
+                       id_of(LC_INT, "1", 1),
+                       id_of(LC_STR2, "1\0", 2),
+                       id_of(LC_STR4, "1\0\0\0", 4),
                        id_of(LC_UUID, "0123456789abcdef", 16),
                        id_of(LC_BYTES, "0123456789abcdef", 16)};
     check_keys(names, 7, 7);
@@ -126,7 +129,7 @@ TEST(copy_of_a_request_is_complete)
     lc_request_free(copy);
 }
 
-TEST(upgrade_of_a_request_has_its_shared_keys_exclusive)
+TABLE_TEST(upgrade_of_a_request_has_its_shared_keys_exclusive)
 {
     lc_request *request = new_request("owner", "a b! g:c");
     lc_request *upgrade = lc_copy_shared(request, NULL);
@@ -158,7 +161,7 @@ TEST(sort_of_many_keys_is_by_hash_and_keeps_all)
 TABLE_TEST(keys_with_one_hash_do_not_meet)
 {
     lc_name names[] = {id_of(LC_STR1, "1", 1), id_of(LC_BYTES, "1", 1), id_of(LC_INT, "1", 1),
-                       grouped("", "1"), grouped("1", ""), id_of(LC_STR1, "", 0)};
+                       grouped("", "1"),       grouped("1", ""),        id_of(LC_STR1, "", 0)};
     lc_request *requests[6];
     for (int i = 0; i < 6; i++) {
         names[i].mode = LC_EXCLUSIVE;

@@ -191,8 +191,8 @@ give(world *world, actor_state *actor, const op *op)
     if (request != NULL) {
         lc_name owner = owner_name(&op->to);
         lc_rows blockers = {0};
-        lc_status status
-            = lc_transfer(world->table, request, op->to == 0 ? NULL : &owner, &blockers);
+        lc_status status =
+            lc_transfer(world->table, request, op->to == 0 ? NULL : &owner, &blockers);
         REQUIRE((blockers.n > 0) == (status == LC_CONFLICT));
         lc_rows_clear(&blockers, dispose);
         int to = op->to != 0 ? op->to : rules_new_owner(&world->rules);
@@ -351,8 +351,7 @@ static void
 time_out(world *world, actor_state *actor)
 {
     lc_rows blockers = {0};
-    lc_status status
-        = lc_cancel(world->table, world->requests[actor->request], true, &blockers);
+    lc_status status = lc_cancel(world->table, world->requests[actor->request], true, &blockers);
     REQUIRE((blockers.n > 0) == (status == LC_CONFLICT));
     lc_rows_clear(&blockers, dispose);
     REQUIRE(rules_cancel(&world->rules, actor->request) == (int)status);
@@ -367,8 +366,8 @@ time_out(world *world, actor_state *actor)
 static void
 skip_what_failed(actor_state *actor, const actor_script *script)
 {
-    while (actor->has_failed && actor->phase == 0 && !actor->is_parked
-           && actor->pc < script->n_ops && script->ops[actor->pc].verb != PUT) {
+    while (actor->has_failed && actor->phase == 0 && !actor->is_parked && actor->pc < script->n_ops
+           && script->ops[actor->pc].verb != PUT) {
         actor->pc++;
     }
 }

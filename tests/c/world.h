@@ -6,9 +6,9 @@
 #include "rules.h"
 
 enum step_kind {
-    STEP,       /* the actor's next operation, or what follows when its request is granted */
-    LOOK,       /* it looks for a deadlock: it was woken, or has waited a little */
-    TIME_OUT,   /* it has waited too long */
+    STEP, /* the actor's next operation, or what follows when its request is granted */
+    LOOK, /* it looks for a deadlock: it was woken, or has waited a little */
+    TIME_OUT, /* it has waited too long */
 };
 
 typedef struct step {
@@ -16,10 +16,10 @@ typedef struct step {
 } step;
 
 typedef struct actor_state {
-    uint8_t pc, phase;          /* phase: of an operation of several steps */
+    uint8_t pc, phase; /* phase: of an operation of several steps */
     bool is_parked, has_failed, has_looked;
-    uint8_t request;            /* that it waits for */
-    uint32_t listed;            /* for clear */
+    uint8_t request; /* that it waits for */
+    uint32_t listed; /* for clear */
     lc_rows rows;
 } actor_state;
 

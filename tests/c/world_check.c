@@ -85,7 +85,9 @@ check_request(const world *world, int number)
         int key = key_of(link);
         bool is_queued = rule->queued >> key & 1;
         REQUIRE(link->place
-                == (rule->state == R_HELD ? LC_HOLDING : is_queued ? LC_IN_QUEUE : LC_NOWHERE));
+                == (rule->state == R_HELD ? LC_HOLDING
+                        : is_queued       ? LC_IN_QUEUE
+                                          : LC_NOWHERE));
         REQUIRE(link->mode == (rule->modes[key] == EXCLUSIVE ? LC_EXCLUSIVE : LC_SHARED));
         is_blocked |= is_queued && rules_is_blocked(&world->rules, number, key);
     }
@@ -106,8 +108,8 @@ check_key(const world *world, int key)
             const rules_request *a = &world->rules.requests[number_of(world, lc_request_of(link))];
             holders++;
             for (const lc_link *other = link->next; other != NULL; other = other->next) {
-                const rules_request *b
-                    = &world->rules.requests[number_of(world, lc_request_of(other))];
+                const rules_request *b =
+                    &world->rules.requests[number_of(world, lc_request_of(other))];
                 REQUIRE(a->owner == b->owner
                         || (link->mode == LC_SHARED && other->mode == LC_SHARED));
             }
@@ -116,7 +118,8 @@ check_key(const world *world, int key)
     const lc_link *link = head->queue;
     if (link != NULL) {
         do {
-            const rules_request *rule = &world->rules.requests[number_of(world, lc_request_of(link))];
+            const rules_request *rule =
+                &world->rules.requests[number_of(world, lc_request_of(link))];
             REQUIRE(rule->arrival > last);
             last = rule->arrival;
             waiters++;
@@ -234,7 +237,8 @@ add_request(hasher *hasher, const world *world, int number)
         add(hasher, 1);
         return;
     }
-    add(hasher, (uint64_t)lc_request_state(request) << 16 | (uint64_t)request->n_upgrades << 8
+    add(hasher,
+        (uint64_t)lc_request_state(request) << 16 | (uint64_t)request->n_upgrades << 8
             | world->was_submitted[number] << 1 | world->is_woken[number]);
     for (uint32_t i = 0; i < request->n_links; i++) {
         add(hasher, (uint64_t)request->links[i].place << 8 | request->links[i].mode);
@@ -250,7 +254,8 @@ add_request(hasher *hasher, const world *world, int number)
         add(hasher, is_named ? request->owner->bytes[0] : request->owner != NULL);
     }
     if (lc_request_state(request) == LC_WAITING) {
-        add(hasher, (uint64_t)rank_of(world, number, false) << 16
+        add(hasher,
+            (uint64_t)rank_of(world, number, false) << 16
                 | (uint64_t)rank_of(world, number, true) << 8 | request->waiter->is_victim);
     }
 }
@@ -278,7 +283,8 @@ world_fingerprint(const world *world)
     }
     for (int i = 0; i < world->script->n_actors; i++) {
         const actor_state *actor = &world->actors[i];
-        add(&hasher, (uint64_t)actor->pc << 32 | (uint64_t)actor->phase << 24
+        add(&hasher,
+            (uint64_t)actor->pc << 32 | (uint64_t)actor->phase << 24
                 | (uint64_t)actor->request << 16 | actor->is_parked << 2 | actor->has_failed << 1
                 | actor->has_looked);
         add(&hasher, actor->listed);
