@@ -283,9 +283,7 @@ cdef class Table:
         cdef lc_status status
         try:
             if owner is not None:
-                name_id(owner, &name, scratch, &kept, "an owner")
-                if name.id_kind == LC_BYTES:
-                    raise TypeError("an owner must be str, int or uuid.UUID, not bytes")
+                name_owner(owner, &name, scratch, &kept)
             status = lc_list_holders(self.table, NULL if owner is None else &name, rows)
         finally:
             drop_kept(kept)

@@ -108,9 +108,7 @@ cdef class Grant:
         cdef lc_status status
         try:
             if owner is not None:
-                name_id(owner, &name, scratch, &kept, "an owner")
-                if name.id_kind == LC_BYTES:
-                    raise TypeError("an owner must be str, int or uuid.UUID, not bytes")
+                name_owner(owner, &name, scratch, &kept)
             status = lc_transfer(
                 self.manager.table, self.request, NULL if owner is None else &name, &rows
             )

@@ -33,7 +33,6 @@ cdef enum:
     SCRATCH = 16
     MAX_GROUP = (1 << 24) - 1
 
-cdef str ID_KINDS = "str, bytes, int or uuid.UUID"
 
 cdef object int_of_uuid = UUID.__dict__["int"]
 # Integers have no secret hash of their own; strings do.
@@ -130,7 +129,7 @@ cdef int name_rare_id(object value, lc_name *name, unsigned char *scratch, kept_
         memcpy(scratch, PyBytes_AS_STRING(digits), SCRATCH)
         name.id = scratch
         return 0
-    raise TypeError(f"{what} must be {ID_KINDS}, not {type(value).__name__}")
+    raise TypeError(f"{what} must be str, bytes, int or uuid.UUID, not {type(value).__name__}")
 
 
 cdef inline int name_id(object value, lc_name *name, unsigned char *scratch, kept_t **kept,
@@ -173,6 +172,13 @@ cdef inline int name_key(object key, lc_name *name, unsigned char *scratch,
     if PyTuple_Check(key):
         return name_pair(key, name, scratch, kept)
     return name_id(key, name, scratch, kept, "a key")
+
+
+cdef int name_owner(object owner, lc_name *name, unsigned char *scratch,
+                    kept_t **kept) except -1:
+    if PyBool_Check(owner) or not isinstance(owner, (str, int, UUID)):
+        raise TypeError(f"an owner must be str, int or uuid.UUID, not {type(owner).__name__}")
+    return name_id(owner, name, scratch, kept, "an owner")
 
 
 cdef object text_of(int kind, const unsigned char *data, Py_ssize_t size):

@@ -199,9 +199,7 @@ cdef lc_request *build_any(Table table, object exclusive, object shared, object 
         if shared is not NO_KEYS:
             add_names(&names, shared, LC_SHARED)
         if owner is not None:
-            name_id(owner, &owner_name, owner_scratch, &kept_owner, "an owner")
-            if owner_name.id_kind == LC_BYTES:
-                raise TypeError("an owner must be str, int or uuid.UUID, not bytes")
+            name_owner(owner, &owner_name, owner_scratch, &kept_owner)
         request = lc_request_new(
             names.names, &names.n, NULL if owner is None else &owner_name, NULL
         )
