@@ -135,8 +135,12 @@ class LockManager(_core.Table):
         grant = self._attempt(exclusive=exclusive, shared=shared, owner=owner, message=message)
         if not grant.is_held:
             wait = _Wait(loop)
-            grant._queue(_Wake(wait))
-            await wait.until_held(self, grant, seconds, timeout)
+            wake = _Wake(wait)
+            grant._queue(wake)
+            try:
+                await wait.until_held(self, grant, seconds, timeout)
+            finally:
+                wake.is_over = True
         return grant
 
     def __enter__(self) -> Self:
@@ -183,19 +187,21 @@ class _Wake:
     The lock table keeps it. It must not keep the task: nobody could collect one whose loop died.
     """
 
-    __slots__ = ("_wait",)
+    __slots__ = ("_wait", "is_over")
 
     def __init__(self, wait: _Wait) -> None:
         self._wait = weakref.ref(wait)
+        self.is_over = False  # the task has seen the end of its wait by itself
 
     def __call__(self) -> bool:
+        """Returns False to give the grant back: the task will not run again."""
         wait = self._wait()
         if wait is None:
-            return False  # the task was collected
+            return self.is_over
         try:
             wait.loop.call_soon_threadsafe(wait.wake)
-        except RuntimeError:
-            return False  # the loop is closed, and the task will not run again
+        except RuntimeError:  # the loop is closed
+            return self.is_over
         return True
 
 

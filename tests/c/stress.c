@@ -623,10 +623,14 @@ run_round(uint64_t *random, unsigned threads, int64_t nanoseconds)
     REQUIRE(pthread_create(&carrier, NULL, carry_ballast, NULL) == 0);
     watch(lc_now() + nanoseconds);
     atomic_store(&is_over, true);
+    int64_t began = lc_now();
     for (unsigned i = 0; i < n_threads; i++) {
         /* The mail of those who have ended may be what others wait for. */
         unsigned place = 0;
         for (bool ended = false; !ended; place++) {
+            if (lc_now() - began > PATIENCE_NS / 2) {
+                fail("a thread waits for ever");
+            }
             mail(NULL, place);
             struct timespec pause = {0, 1000000};
             nanosleep(&pause, NULL);

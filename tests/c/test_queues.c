@@ -193,6 +193,21 @@ TABLE_TEST(grant_to_an_owner_lets_its_other_requests_pass)
     CHECK(holds(y));
 }
 
+TABLE_TEST(newcomer_of_an_owner_lets_its_waiting_request_pass)
+{
+    /* w keeps its place at a, which is free, while it waits for b; x's exclusive request is
+     * behind it. Then another request of x shares a with w's place. */
+    party *h = ask("h", "a!");
+    ask("g", "b!");
+    party *w = ask("w", "a b!"), *x = ask("x", "a!");
+    release(h);
+    CHECK_TEXT(at("a"), "| w x!");
+    CHECK_INT(ask("x", "a")->status, LC_OK);
+    CHECK(holds(x) && waits(w));
+    CHECK_TEXT(at("a"), "x x! | w");
+    CHECK_INT(x->wakes, 1);
+}
+
 TABLE_TEST(cancelled_waiter_lets_those_behind_it_in)
 {
     ask("x", "a");

@@ -580,6 +580,34 @@ TABLE_TEST(two_who_are_asked_to_look_are_both_woken_whatever_is_granted_meanwhil
     CHECK(x1->wakes >= 1 && x2->wakes >= 1);
 }
 
+TABLE_TEST(request_asked_to_look_twice_at_once_is_in_one_list)
+{
+    /* x's look finds that y closed a cycle, and is about to say so. Meanwhile that cycle goes;
+     * others, with z, are found by somebody else, and through y again. */
+    for (int which = 0; which < 2; which++) {
+        ask("x", "a!");
+        ask("y", "b!");
+        ask("z", "d!");
+        party *q = ask("h", "q!"), *more = ask("y", "q!"), *wants_b = ask("x", "b!");
+        party *first = ask("y", which == 0 ? "a! d!" : "d! e"), *second
+            = ask("y", which == 0 ? "d! e" : "a! d!");
+        actor looker;
+        start(&looker, do_break_deadlock, wants_b, "before-wake");
+        CHECK_INT(cancel(wants_b), LC_CONFLICT);
+        CHECK_INT(break_deadlock(which == 0 ? first : second), LC_QUEUED);
+        ask("z", "b!");
+        int before = first->wakes + second->wakes;
+        CHECK_INT(before, 0);
+        release(q);
+        CHECK(holds(more));
+        CHECK_INT(go_on(&looker), LC_QUEUED);
+        CHECK(first->wakes >= 1 && second->wakes >= 1);
+        CHECK(first->wakes + second->wakes <= 3);
+        finish();
+        begin();
+    }
+}
+
 TABLE_TEST(woken_request_may_be_gone_before_its_wake_up)
 {
     party *x = ask("x", "a!"), *y = ask("y", "a!"), *z = ask("z", "a!");
