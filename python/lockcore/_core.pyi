@@ -14,7 +14,6 @@ TIMED_OUT: Final[int]
 NOT_HELD: Final[int]
 CLOSED: Final[int]
 DEADLOCK: Final[int]
-BUSY: Final[int]
 SHARED: Final[int]
 EXCLUSIVE: Final[int]
 

@@ -73,7 +73,10 @@ cdef class Grant:
         cdef Grant upgrade
         if self.request.n_links == 0 and lc_request_state(self.request) == LC_HELD:
             return
-        check(manager, self, begin_upgrade(manager.table, self.request), [])
+        cdef lc_status status = begin_upgrade(manager.table, self.request)
+        if status == LC_BUSY:
+            raise RuntimeError("too many upgrades of one grant are under way")
+        check(manager, self, status, [])
         upgrade = None
         try:
             upgrade = new_upgrade(manager, self.request)
@@ -188,6 +191,8 @@ cdef class Grant:
         cdef lc_status status
         try:
             status = lc_break_deadlock(self.manager.table, self.request, &rows)
+            if status == LC_NO_MEMORY:
+                raise MemoryError
             return take_rows(&rows) if status == LC_DEADLOCK else None
         finally:
             lc_rows_clear(&rows, dispose)

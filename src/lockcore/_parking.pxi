@@ -167,6 +167,8 @@ cdef lc_status park(lc_table *table, lc_request *request, int64_t deadline, lc_r
                 status = lc_break_deadlock(table, request, rows)
             if status == LC_QUEUED and now >= deadline:
                 status = lc_cancel(table, request, True, rows)
+            elif status == LC_NO_MEMORY and lc_cancel(table, request, False, NULL) == LC_OK:
+                lc_release(table, request)  # nobody is told of the grant
         if woken == PY_LOCK_INTR:
             check_signals(table, request, status)
     lc_set_resumed(request.waiter, True)

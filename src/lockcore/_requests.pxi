@@ -28,6 +28,7 @@ cdef struct names_t:
     lc_name *names
     unsigned char *scratch
     uint32_t n
+    uint32_t capacity
     kept_t *kept
     lc_name few_names[FEW]
     unsigned char few_scratch[FEW * SCRATCH]
@@ -37,6 +38,7 @@ cdef inline void begin_names(names_t *names) noexcept:
     names.names = names.few_names
     names.scratch = names.few_scratch
     names.n = 0
+    names.capacity = FEW
     names.kept = NULL
 
 
@@ -49,6 +51,7 @@ cdef int make_room(names_t *names, Py_ssize_t n) except -1:
     names.scratch = <unsigned char *> malloc(n * SCRATCH)
     if names.names == NULL or names.scratch == NULL:
         raise MemoryError
+    names.capacity = <uint32_t> n
     return 0
 
 
@@ -61,6 +64,8 @@ cdef inline void end_names(names_t *names) noexcept:
 
 
 cdef inline int add_name(names_t *names, object key, uint8_t mode) except -1:
+    if names.n == names.capacity:
+        raise RuntimeError("the keys changed while they were read")
     cdef lc_name *name = &names.names[names.n]
     name_key(key, name, names.scratch + names.n * SCRATCH, &names.kept)
     name.mode = mode
@@ -206,7 +211,11 @@ cdef lc_request *build_any(Table table, object exclusive, object shared, object 
         if request == NULL:
             raise MemoryError
         if messages is not None:
-            message = in_order_of_links(message, messages, &names)
+            try:
+                message = in_order_of_links(message, messages, &names)
+            except BaseException:
+                lc_request_free(request)
+                raise
         if message is not None:
             Py_INCREF(message)
             request.payload = <void *> message

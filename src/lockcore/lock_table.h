@@ -21,7 +21,7 @@ typedef enum lc_kind {
     LC_STR2 = 2,
     LC_STR4 = 4,
     LC_BYTES = 5,
-    LC_INT = 6,      /* little-endian two's complement, the fewest bytes that do */
+    LC_INT = 6,      /* little-endian two's complement, always as long for one value */
     LC_UUID = 7,     /* 16 bytes, big-endian */
     LC_UNIQUE = 8,   /* an owner nobody can name: made by lc_transfer() */
 } lc_kind;

@@ -196,7 +196,7 @@ is_blocked(lc_link **where, const lc_link *link, uint64_t arrival)
             || lc_blocked_by_waiter(*where, link, arrival) != NULL);
 }
 
-/* Marks where the waiting request is blocked, in had_queue.
+/* Marks where the waiting request is blocked.
  * Returns: whether it is worth more: some open place is not blocked any more. */
 static bool
 look_at_places(lc_array *array, lc_request *request, bool *is_blocked_anywhere)
@@ -239,8 +239,8 @@ try_candidate(lc_table *table, lc_request *request, lc_woken *woken)
     }
 }
 
-void
-lc_settle(lc_table *table, lc_woken *woken)
+static void
+settle(lc_table *table, lc_woken *woken)
 {
     lc_request *request;
     while ((request = table->candidates) != NULL) {
@@ -335,7 +335,7 @@ lc_open_keys(lc_table *table, const lc_request *request)
 void
 lc_finish(lc_table *table, lc_woken *woken)
 {
-    lc_settle(table, woken);
+    settle(table, woken);
     lc_wake_deadlocked(table, woken);
     lc_request *request = woken->first, *called = woken->called;
     lc_mutex_unlock(&table->wait_mutex);
