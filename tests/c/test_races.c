@@ -589,8 +589,8 @@ TABLE_TEST(request_asked_to_look_twice_at_once_is_in_one_list)
         ask("y", "b!");
         ask("z", "d!");
         party *q = ask("h", "q!"), *more = ask("y", "q!"), *wants_b = ask("x", "b!");
-        party *first = ask("y", which == 0 ? "a! d!" : "d! e"), *second
-            = ask("y", which == 0 ? "d! e" : "a! d!");
+        party *first = ask("y", which == 0 ? "a! d!" : "d! e"),
+              *second = ask("y", which == 0 ? "d! e" : "a! d!");
         actor looker;
         start(&looker, do_break_deadlock, wants_b, "before-wake");
         CHECK_INT(cancel(wants_b), LC_CONFLICT);
