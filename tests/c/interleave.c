@@ -7,11 +7,7 @@
  * checked: nobody holds in conflict, nobody waits for ever, nothing is left in the table, no
  * reference is lost or left over, every wait ends as it may.
  */
-#include "scheduled.h"
-
-#include "fibers.h"
-#include "lock_internal.h"
-#include "script.h"
+#include "interleave.h"
 
 /* A script that begins with ! may come to a deadlock; all others must not report one. */
 static const char *const scripts[] = {
@@ -83,29 +79,17 @@ static const char *const scripts[] = {
     "x: get 0 a; up 0; put 0 | -: grow; list a",
 };
 
-static const char *current_text;
-static script current;
-static bool may_deadlock, has_shadow, has_resize;
-static lc_table *table;
-static lc_request *requests[MAX_SLOTS], *upgrades[MAX_SLOTS];
-static uint64_t n_deadlocks, n_timeouts, n_waits;
-
-/* Requests and waiters are not from fibers_malloc(): they hold more than is state. */
-#define MAX_WAITERS (2 * MAX_SLOTS)
-static lc_waiter waiters[MAX_WAITERS];
-static int n_waiters;
+interleaving now;
 
 static struct {
     _Alignas(16) char bytes[MAX_WAITERS * 1024];
     size_t used;
 } request_arena;
 
-static bool makes_request[MAX_FIBERS];
-
 static void *
 request_malloc(size_t size)
 {
-    if (fibers_self() >= 0 && !makes_request[fibers_self()]) {
+    if (fibers_self() >= 0 && !now.makes_request[fibers_self()]) {
         return fibers_malloc(size);
     }
     void *memory = request_arena.bytes + request_arena.used;
@@ -116,217 +100,9 @@ request_malloc(size_t size)
 _Noreturn void
 explorer_fail(const char *what)
 {
-    fprintf(stderr, "interleave: %s\n  script: %s\n  choices:", what, current_text);
+    fprintf(stderr, "interleave: %s\n  script: %s\n  choices:", what, now.text);
     fibers_print_run();
     abort();
-}
-
-#define REQUIRE(claim)                                                                             \
-    do {                                                                                           \
-        if (!(claim)) {                                                                            \
-            explorer_fail(#claim);                                                                 \
-        }                                                                                          \
-    } while (0)
-
-/* ---- who should hold what, by what the calls returned ---------------------- */
-
-static uint8_t shadow[MAX_SLOTS][MAX_SCRIPT_KEYS];
-static int shadow_owner[MAX_SLOTS];
-
-/* Without modes: what the slot has, exclusive. */
-static void
-shadow_take(int slot, const uint8_t *modes)
-{
-    for (int key = 0; has_shadow && key < MAX_SCRIPT_KEYS; key++) {
-        uint8_t mode = modes != NULL ? modes[key] : shadow[slot][key] ? EXCLUSIVE : ABSENT;
-        for (int other = 0; other < MAX_SLOTS; other++) {
-            if (mode != ABSENT && shadow[other][key] != ABSENT
-                && shadow_owner[other] != shadow_owner[slot]
-                && (mode == EXCLUSIVE || shadow[other][key] == EXCLUSIVE)) {
-                explorer_fail("two hold in conflict");
-            }
-        }
-        shadow[slot][key] = mode;
-    }
-}
-
-static void
-shadow_give(int slot, bool all)
-{
-    for (int key = 0; key < MAX_SCRIPT_KEYS; key++) {
-        shadow[slot][key] = all || shadow[slot][key] == ABSENT ? ABSENT : SHARED;
-    }
-}
-
-/* ---- actors ---------------------------------------------------------------- */
-
-static void
-wake(lc_request *request)
-{
-    fibers_wake((int)(intptr_t)request->waiter->parker);
-    REQUIRE(!lc_request_drop(request));
-}
-
-static void
-dispose(lc_request *request)
-{
-    (void)request;
-    explorer_fail("a request lost our reference");
-}
-
-/* As a thread would that parks. Returns: LC_OK, or why it is not granted. */
-static lc_status
-park(lc_request *request, bool may_time_out)
-{
-    lc_status status = LC_QUEUED;
-    bool has_looked = false;
-    n_waits++;
-    while (status == LC_QUEUED) {
-        enum event event = fibers_park(!has_looked, may_time_out);
-        if (lc_request_state(request) == LC_HELD) {
-            return LC_OK;
-        }
-        if (event == TIMES_OUT) {
-            lc_rows blockers = {0};
-            status = lc_cancel(table, request, true, &blockers);
-            REQUIRE((blockers.n > 0) == (status == LC_CONFLICT));
-            lc_rows_clear(&blockers, dispose);
-            n_timeouts += status == LC_CONFLICT;
-        } else {
-            lc_rows cycle = {0};
-            has_looked = true;
-            status = lc_break_deadlock(table, request, &cycle);
-            REQUIRE(status != LC_DEADLOCK || (may_deadlock && cycle.n >= 2));
-            lc_rows_clear(&cycle, dispose);
-            n_deadlocks += status == LC_DEADLOCK;
-        }
-    }
-    return status;
-}
-
-static lc_status
-acquire(lc_request *request, uint8_t verb)
-{
-    if (verb == TRY) {
-        return lc_try_acquire(table, request);
-    }
-    REQUIRE(n_waiters < MAX_WAITERS);
-    lc_waiter *waiter = &waiters[n_waiters++];
-    waiter->wake = wake;
-    waiter->parker = (void *)(intptr_t)fibers_self();
-    lc_status status = lc_acquire(table, request, waiter, NULL);
-    return status == LC_QUEUED ? park(request, verb == HOPE || verb == HOPE_UP) : status;
-}
-
-static bool
-upgrade(const op *op)
-{
-    lc_request *request = requests[op->slot];
-    if (lc_begin_upgrade(table, request) != LC_OK) {
-        return false;
-    }
-    makes_request[fibers_self()] = true;
-    lc_request *more = upgrades[op->slot] = lc_request_upgrade(table, request, NULL);
-    makes_request[fibers_self()] = false;
-    lc_status status = more->n_links > 0 ? acquire(more, op->verb) : LC_CONFLICT;
-    if (lc_end_upgrade(table, request, status == LC_OK ? more : NULL) == LC_OK) {
-        shadow_take(op->slot, NULL);
-        return true;
-    }
-    lc_release(table, more);
-    return false;
-}
-
-static void
-list(const op *op, bool releases)
-{
-    lc_rows rows = {0};
-    lc_name name = {.id_size = 1, .id_kind = LC_STR1};
-    for (int key = 0; key < MAX_SCRIPT_KEYS; key++) {
-        if (op->modes[key] != ABSENT) {
-            name.id = &script_key_names[key];
-            name.hash = (uint64_t)(key / 2 + 1) << 60 | (uint64_t)(MAX_SCRIPT_KEYS - key);
-            REQUIRE(lc_list_key(table, &name, &rows) == LC_OK);
-        }
-    }
-    if (releases) {
-        REQUIRE(lc_list_holders(table, NULL, &rows) == LC_OK);
-        lc_release_rows(table, &rows);
-    }
-    lc_rows_clear(&rows, dispose);
-}
-
-static void
-resize(long sampled)
-{
-    atomic_store(&table->sampled_keys, sampled);
-    lc_resize(table);
-    atomic_store(&table->sampled_keys, 0);
-}
-
-static bool
-do_op(const op *op, uint8_t owner)
-{
-    lc_request *request = requests[op->slot];
-    lc_name to = {.id = &op->to, .id_size = 1, .id_kind = LC_STR1, .hash = op->to};
-    lc_rows blockers = {0};
-    switch ((enum verb)op->verb) {
-    case GET:
-    case HOPE:
-    case TRY:
-        if (acquire(request, op->verb) != LC_OK) {
-            return false;
-        }
-        shadow_owner[op->slot] = owner != 0 ? owner : -1 - op->slot;
-        shadow_take(op->slot, op->modes);
-        return true;
-    case PUT:
-        shadow_give(op->slot, true);
-        lc_release(table, request);
-        return true;
-    case UP:
-    case HOPE_UP:
-        return upgrade(op);
-    case DOWN:
-        shadow_give(op->slot, false);
-        lc_downgrade(table, request);
-        return true;
-    case GIVE:
-        lc_transfer(table, request, op->to == 0 ? NULL : &to, &blockers);
-        lc_rows_clear(&blockers, dispose);
-        return true;
-    case CLEAR:
-        list(op, true);
-        return true;
-    case CLOSE:
-        lc_table_close(table);
-        return true;
-    case LIST:
-        list(op, false);
-        return true;
-    case GROW:
-        resize(40);
-        return true;
-    default:
-        resize(0);
-        return true;
-    }
-}
-
-static void
-run_actor(int number)
-{
-    const actor_script *actor = &current.actors[number];
-    bool has_failed = false;
-    for (int i = 0; i < actor->n_ops; i++) {
-        const op *op = &actor->ops[i];
-        if (i == actor->n_first) {
-            fibers_ready();
-        }
-        if (!has_failed || op->verb == PUT) {
-            has_failed |= !do_op(op, actor->owner);
-        }
-    }
 }
 
 /* ---- runs ------------------------------------------------------------------ */
@@ -339,13 +115,9 @@ new_request(uint8_t owner, const op *op)
     uint32_t n = 0;
     for (int key = 0; key < MAX_SCRIPT_KEYS; key++) {
         if (op->modes[key] != ABSENT) {
-            names[n] = (lc_name){.id = &script_key_names[key],
-                                 .id_size = 1,
-                                 .id_kind = LC_STR1,
-                                 .mode = op->modes[key] == EXCLUSIVE ? LC_EXCLUSIVE : LC_SHARED,
-                                 .position = n,
-                                 .hash = (uint64_t)(key / 2 + 1) << 60
-                                     | (uint64_t)(MAX_SCRIPT_KEYS - key)};
+            names[n] = key_name(key);
+            names[n].mode = op->modes[key] == EXCLUSIVE ? LC_EXCLUSIVE : LC_SHARED;
+            names[n].position = n;
             n++;
         }
     }
@@ -400,7 +172,7 @@ table_malloc(size_t size)
 static lc_bucket *
 bucket_at(unsigned bits, uint64_t number)
 {
-    return &table->arrays[bits].buckets[number >> (64 - bits)];
+    return &now.table->arrays[bits].buckets[number >> (64 - bits)];
 }
 
 static void
@@ -408,7 +180,7 @@ watch(unsigned bits)
 {
     fibers_watch(&bucket_at(bits, UINT64_C(1) << 60)->mutex, true);
     fibers_watch(&bucket_at(bits, UINT64_C(2) << 60)->mutex, true);
-    if (has_resize) {
+    if (now.has_resize) {
         fibers_watch(&bucket_at(bits, 0)->mutex, false); /* the first that a resize takes */
     }
 }
@@ -422,31 +194,31 @@ begin_run(void)
         }
         pages[i].is_used = false;
     }
-    memset(waiters, 0, sizeof(waiters));
-    memset(upgrades, 0, sizeof(upgrades));
-    memset(shadow, 0, sizeof(shadow));
+    memset(now.waiters, 0, sizeof(now.waiters));
+    memset(now.upgrades, 0, sizeof(now.upgrades));
+    memset(now.shadow, 0, sizeof(now.shadow));
     memset(request_arena.bytes, 0, request_arena.used);
-    n_waiters = 0;
+    now.n_waiters = 0;
     request_arena.used = 0;
-    memset(makes_request, 0, sizeof(makes_request));
+    memset(now.makes_request, 0, sizeof(now.makes_request));
     lc_malloc_hook = table_malloc;
-    table = lc_table_new();
+    now.table = lc_table_new();
     lc_malloc_hook = request_malloc;
-    REQUIRE(table != NULL);
-    lc_unregister_table(table); /* the next run's will be at the same place */
+    REQUIRE(now.table != NULL);
+    lc_unregister_table(now.table); /* the next run's will be at the same place */
     fibers_watch_nothing();
-    fibers_watch(&table->wait_mutex, false);
+    fibers_watch(&now.table->wait_mutex, false);
     watch(LC_MIN_BITS);
-    if (has_resize) {
-        resize(40);
-        resize(0);
+    if (now.has_resize) {
+        resize(true);
+        resize(false);
         watch(LC_MIN_BITS + 1);
     }
-    for (int i = 0; i < current.n_actors; i++) {
-        for (int j = 0; j < current.actors[i].n_ops; j++) {
-            const op *op = &current.actors[i].ops[j];
+    for (int i = 0; i < now.script.n_actors; i++) {
+        for (int j = 0; j < now.script.actors[i].n_ops; j++) {
+            const op *op = &now.script.actors[i].ops[j];
             if (op->verb <= TRY) {
-                requests[op->slot] = new_request(current.actors[i].owner, op);
+                now.requests[op->slot] = new_request(now.script.actors[i].owner, op);
             }
         }
     }
@@ -495,11 +267,11 @@ static uint64_t
 hash_all(uint64_t hash)
 {
     for (int i = 0; i < MAX_SLOTS; i++) {
-        hash = hash_request(hash, requests[i]);
-        hash = hash_request(hash, upgrades[i]);
+        hash = hash_request(hash, now.requests[i]);
+        hash = hash_request(hash, now.upgrades[i]);
     }
-    for (int i = 0; i < n_waiters; i++) {
-        const lc_waiter *waiter = &waiters[i];
+    for (int i = 0; i < now.n_waiters; i++) {
+        const lc_waiter *waiter = &now.waiters[i];
         uint64_t fields[] = {waiter->arrival,
                              waiter->changed,
                              (uint64_t)(uintptr_t)waiter->next,
@@ -511,30 +283,30 @@ hash_all(uint64_t hash)
                                  | waiter->is_victim << 2};
         hash = fibers_hash(hash, fields, sizeof(fields));
     }
-    for (unsigned bits = LC_MIN_BITS; bits <= LC_MIN_BITS + (unsigned)has_resize; bits++) {
+    for (unsigned bits = LC_MIN_BITS; bits <= LC_MIN_BITS + (unsigned)now.has_resize; bits++) {
         hash = hash_bucket(hash, bucket_at(bits, UINT64_C(1) << 60));
         hash = hash_bucket(hash, bucket_at(bits, UINT64_C(2) << 60));
     }
-    uint64_t fields[] = {(uint64_t)(uintptr_t)atomic_load(&table->array),
-                         atomic_load(&table->closed),
-                         atomic_load(&table->wait_mutex.taken),
-                         table->arrivals,
-                         table->n_waiting,
-                         table->n_named_waiting,
-                         (uint64_t)(uintptr_t)table->candidates,
-                         (uint64_t)(uintptr_t)table->must_look};
+    uint64_t fields[] = {(uint64_t)(uintptr_t)atomic_load(&now.table->array),
+                         atomic_load(&now.table->closed),
+                         atomic_load(&now.table->wait_mutex.taken),
+                         now.table->arrivals,
+                         now.table->n_waiting,
+                         now.table->n_named_waiting,
+                         (uint64_t)(uintptr_t)now.table->candidates,
+                         (uint64_t)(uintptr_t)now.table->must_look};
     hash = fibers_hash(hash, fields, sizeof(fields));
-    hash = fibers_hash(hash, table->waiting, sizeof(table->waiting));
-    hash = fibers_hash(hash, shadow, sizeof(shadow));
-    hash = fibers_hash(hash, shadow_owner, sizeof(shadow_owner));
-    return fibers_hash(hash, upgrades, sizeof(upgrades));
+    hash = fibers_hash(hash, now.table->waiting, sizeof(now.table->waiting));
+    hash = fibers_hash(hash, now.shadow, sizeof(now.shadow));
+    hash = fibers_hash(hash, now.shadow_owner, sizeof(now.shadow_owner));
+    return fibers_hash(hash, now.upgrades, sizeof(now.upgrades));
 }
 
 static void
 end_request(lc_request *request)
 {
     if (request != NULL) {
-        lc_release(table, request);
+        lc_release(now.table, request);
         REQUIRE(atomic_load(&request->references) == 1);
     }
 }
@@ -546,13 +318,14 @@ end_run(uint32_t stuck)
         explorer_fail("an actor waits for ever");
     }
     for (int i = 0; i < MAX_SLOTS; i++) {
-        end_request(upgrades[i]);
-        end_request(requests[i]);
+        end_request(now.upgrades[i]);
+        end_request(now.requests[i]);
     }
-    REQUIRE(table->n_waiting == 0 && table->n_named_waiting == 0);
-    REQUIRE(table->candidates == NULL && table->must_look == NULL);
+    REQUIRE(now.table->n_waiting == 0 && now.table->n_named_waiting == 0);
+    REQUIRE(now.table->candidates == NULL && now.table->must_look == NULL);
     for (int half = 1; half <= MAX_SCRIPT_KEYS / 2; half++) {
-        const lc_bucket *bucket = bucket_at(atomic_load(&table->array)->bits, (uint64_t)half << 60);
+        const lc_bucket *bucket =
+            bucket_at(atomic_load(&now.table->array)->bits, (uint64_t)half << 60);
         REQUIRE(bucket->n == 0 && bucket->more == NULL);
     }
 }
@@ -561,21 +334,21 @@ static void
 look_at_script(void)
 {
     uint8_t maker[MAX_SLOTS] = {0};
-    has_shadow = true;
-    has_resize = false;
-    for (int i = 0; i < current.n_actors; i++) {
-        for (int j = 0; j < current.actors[i].n_ops; j++) {
-            const op *op = &current.actors[i].ops[j];
+    now.has_shadow = true;
+    now.has_resize = false;
+    for (int i = 0; i < now.script.n_actors; i++) {
+        for (int j = 0; j < now.script.actors[i].n_ops; j++) {
+            const op *op = &now.script.actors[i].ops[j];
             if (op->verb <= TRY) {
                 maker[op->slot] = (uint8_t)i;
             }
         }
     }
-    for (int i = 0; i < current.n_actors; i++) {
-        for (int j = 0; j < current.actors[i].n_ops; j++) {
-            const op *op = &current.actors[i].ops[j];
-            has_shadow &= op->verb < GIVE && maker[op->slot] == i;
-            has_resize |= op->verb == GROW || op->verb == SHRINK;
+    for (int i = 0; i < now.script.n_actors; i++) {
+        for (int j = 0; j < now.script.actors[i].n_ops; j++) {
+            const op *op = &now.script.actors[i].ops[j];
+            now.has_shadow &= op->verb < GIVE && maker[op->slot] == i;
+            now.has_resize |= op->verb == GROW || op->verb == SHRINK;
         }
     }
 }
@@ -592,12 +365,12 @@ at_sync_point(const char *point)
 static explored
 interleave(const char *text, uint64_t limit)
 {
-    current_text = text;
-    may_deadlock = text[0] == '!';
-    REQUIRE(script_parse(&current, text + may_deadlock));
+    now.text = text;
+    now.may_deadlock = text[0] == '!';
+    REQUIRE(script_parse(&now.script, text + now.may_deadlock));
     look_at_script();
-    memset(requests, 0, sizeof(requests));
-    exploration what = {current.n_actors, begin_run, run_actor, end_run, hash_all, limit};
+    memset(now.requests, 0, sizeof(now.requests));
+    exploration what = {now.script.n_actors, begin_run, run_actor, end_run, hash_all, limit};
     return fibers_explore(&what);
 }
 
@@ -625,7 +398,7 @@ main(int argc, char **argv)
     printf("interleaved %u scripts, %u of them in all orders: %llu states, %llu runs, %llu ends; "
            "%llu waits, %llu deadlocks, %llu timeouts\n",
            n_scripts, n_complete, (unsigned long long)all.states, (unsigned long long)all.runs,
-           (unsigned long long)all.ends, (unsigned long long)n_waits,
-           (unsigned long long)n_deadlocks, (unsigned long long)n_timeouts);
+           (unsigned long long)all.ends, (unsigned long long)now.n_waits,
+           (unsigned long long)now.n_deadlocks, (unsigned long long)now.n_timeouts);
     return 0;
 }

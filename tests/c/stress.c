@@ -8,12 +8,9 @@
  * request left. A thread that makes no progress is reported with the state of the table.
  * The seed decides what each thread does, not how the threads interleave.
  */
-#include <errno.h>
-#include <pthread.h>
-#include <stdio.h>
 #include <time.h>
 
-#include "lock_internal.h"
+#include "stress.h"
 
 #define MAX_THREADS 16
 #define MAX_KEYS 64
@@ -21,78 +18,15 @@
 #define N_SHARED_OWNERS 3
 #define MAILBOX 8
 #define N_BALLAST 12000
-#define PATIENCE_NS INT64_C(20000000000)
-
-/* ---- failures, random numbers, clocks -------------------------------------- */
 
 static uint64_t seed;
 static unsigned round_number;
-
-static void dump(void);
-
-_Noreturn static void
-fail(const char *what)
-{
-    fprintf(stderr, "stress: %s (seed %llu, round %u)\n", what, (unsigned long long)seed,
-            round_number);
-    dump();
-    abort();
-}
-
-#define REQUIRE(claim)                                                                             \
-    do {                                                                                           \
-        if (!(claim)) {                                                                            \
-            fail(#claim);                                                                          \
-        }                                                                                          \
-    } while (0)
-
-/* splitmix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators". */
-static uint64_t
-next_random(uint64_t *state)
-{
-    uint64_t z = *state += UINT64_C(0x9E3779B97F4A7C15);
-    z = (z ^ z >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
-    z = (z ^ z >> 27) * UINT64_C(0x94D049BB133111EB);
-    return z ^ z >> 31;
-}
-
-static unsigned
-below(uint64_t *state, unsigned bound)
-{
-    return (unsigned)(next_random(state) % bound);
-}
-
-static bool
-chance(uint64_t *state, unsigned percent)
-{
-    return below(state, 100) < percent;
-}
-
-/* ---- what threads share ---------------------------------------------------- */
 
 typedef struct cell {
     atomic_long counter;
     long value;
 } cell;
 
-/* A sleeping place. Belongs to a request, and goes with it. */
-typedef struct parker {
-    pthread_mutex_t mutex;
-    pthread_cond_t changed;
-    bool is_posted;
-} parker;
-
-typedef struct worker {
-    pthread_t thread;
-    unsigned number;
-    uint64_t random;
-    atomic_ullong n_done;
-    /* The request it waits for now, for whoever wants to cancel it. */
-    pthread_mutex_t mutex;
-    lc_request *waiting;
-} worker;
-
-static lc_table *table;
 static cell cells[MAX_KEYS];
 static worker workers[MAX_THREADS];
 static unsigned n_threads, n_keys;
@@ -100,178 +34,6 @@ static bool is_clearing;            /* in this round values are not touched */
 static bool has_ballast;
 static atomic_bool is_over;
 static _Atomic(lc_request *) mailbox[MAILBOX];
-static atomic_long n_requests;      /* alive */
-static atomic_ullong n_grants, n_writes, n_reads, n_upgrades, n_downgrades, n_transfers,
-    n_cancelled, n_timed_out, n_deadlocks, n_force_released;
-static _Atomic int64_t longest_wait;
-
-/* ---- requests -------------------------------------------------------------- */
-
-static void
-dispose(lc_request *request)
-{
-    if (request->waiter != NULL) {
-        parker *parker = request->waiter->parker;
-        pthread_mutex_destroy(&parker->mutex);
-        pthread_cond_destroy(&parker->changed);
-        free(parker);
-    }
-    lc_request_free(request);
-    atomic_fetch_sub(&n_requests, 1);
-}
-
-static void
-drop(lc_request *request)
-{
-    if (lc_request_drop(request)) {
-        dispose(request);
-    }
-}
-
-static lc_request *
-counted(lc_request *request)
-{
-    REQUIRE(request != NULL);
-    atomic_fetch_add(&n_requests, 1);
-    return request;
-}
-
-static void
-post(parker *parker)
-{
-    pthread_mutex_lock(&parker->mutex);
-    parker->is_posted = true;
-    pthread_cond_signal(&parker->changed);
-    pthread_mutex_unlock(&parker->mutex);
-}
-
-static void
-wake(lc_request *request)
-{
-    post(request->waiter->parker);
-    drop(request);
-}
-
-static lc_waiter *
-new_waiter(void)
-{
-    lc_waiter *waiter = calloc(1, sizeof(*waiter));
-    parker *parker = calloc(1, sizeof(*parker));
-    REQUIRE(waiter != NULL && parker != NULL);
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-#ifdef __linux__
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-#endif
-    pthread_cond_init(&parker->changed, &attributes);
-    pthread_mutex_init(&parker->mutex, NULL);
-    waiter->wake = wake;
-    waiter->parker = parker;
-    return waiter;
-}
-
-/* Sleeps until posted, or for so long at most. Returns: whether it was posted. */
-static bool
-sleep_in(parker *parker, int64_t nanoseconds)
-{
-    struct timespec until;
-#ifdef __linux__
-    clock_gettime(CLOCK_MONOTONIC, &until);
-#else
-    clock_gettime(CLOCK_REALTIME, &until);
-#endif
-    int64_t at = (nanoseconds > 0 ? nanoseconds : 0) + until.tv_nsec;
-    until.tv_sec += at / 1000000000;
-    until.tv_nsec = at % 1000000000;
-    pthread_mutex_lock(&parker->mutex);
-    int error = 0;
-    while (!parker->is_posted && error != ETIMEDOUT) {
-        error = pthread_cond_timedwait(&parker->changed, &parker->mutex, &until);
-    }
-    bool was_posted = parker->is_posted;
-    parker->is_posted = false;
-    pthread_mutex_unlock(&parker->mutex);
-    return was_posted;
-}
-
-static void
-set_waiting(worker *worker, lc_request *request)
-{
-    pthread_mutex_lock(&worker->mutex);
-    worker->waiting = request;
-    pthread_mutex_unlock(&worker->mutex);
-}
-
-/* Waits for a queued request. Returns: LC_OK, or why it is not granted. */
-static lc_status
-park(worker *worker, lc_request *request, int64_t timeout)
-{
-    int64_t began = lc_now(), look = began + 1000000, deadline = began + timeout;
-    lc_status status = LC_QUEUED;
-    lc_rows rows = {0};
-    set_waiting(worker, request);
-    while (status == LC_QUEUED) {
-        int64_t now = lc_now();
-        bool was_posted =
-            sleep_in(request->waiter->parker, (look < deadline ? look : deadline) - now);
-        now = lc_now();
-        lc_state state = lc_request_state(request);
-        if (state != LC_WAITING) {
-            status = LC_OK;
-        } else if (was_posted || now >= look) {
-            look = INT64_MAX;
-            status = lc_break_deadlock(table, request, &rows);
-        }
-        if (status == LC_QUEUED && now >= deadline) {
-            bool lists = now & 1;
-            status = lc_cancel(table, request, true, lists ? &rows : NULL);
-            REQUIRE(!lists || status != LC_CONFLICT || rows.n > 0);
-            atomic_fetch_add(&n_timed_out, status == LC_CONFLICT);
-        }
-        REQUIRE(lc_now() - began < PATIENCE_NS);
-    }
-    set_waiting(worker, NULL);
-    if (status == LC_OK && lc_request_state(request) != LC_HELD) {
-        status = LC_CONFLICT; /* meanwhile cancelled by another, or granted and force-released */
-    }
-    lc_rows_clear(&rows, dispose);
-    int64_t waited = lc_now() - began, longest = atomic_load(&longest_wait);
-    while (waited > longest && !atomic_compare_exchange_weak(&longest_wait, &longest, waited)) {
-    }
-    atomic_fetch_add(&n_deadlocks, status == LC_DEADLOCK);
-    return status;
-}
-
-/* Acquires in a random way. Returns: whether it is held. */
-static bool
-acquire(worker *worker, lc_request *request, bool may_wait_for_ever)
-{
-    uint64_t *random = &worker->random;
-    lc_rows blockers = {0};
-    lc_status status;
-    if (chance(random, 30)) {
-        status = lc_try_acquire(table, request);
-    } else if (chance(random, 10)) {
-        status = lc_acquire(table, request, NULL, &blockers);
-        REQUIRE((status == LC_CONFLICT) == (blockers.n > 0));
-        lc_rows_clear(&blockers, dispose);
-    } else {
-        lc_waiter *waiter = new_waiter();
-        status = lc_acquire(table, request, waiter, NULL);
-        if (request->waiter != waiter) {
-            pthread_mutex_destroy(&((parker *)waiter->parker)->mutex);
-            pthread_cond_destroy(&((parker *)waiter->parker)->changed);
-            free(waiter->parker);
-            free(waiter);
-        }
-        if (status == LC_QUEUED) {
-            bool for_ever = may_wait_for_ever && chance(random, 40);
-            status = park(worker, request, for_ever ? INT64_MAX / 4 : below(random, 1000000));
-        }
-    }
-    atomic_fetch_add(&n_grants, status == LC_OK);
-    return status == LC_OK;
-}
 
 /* ---- what a holder does ---------------------------------------------------- */
 
@@ -294,9 +56,9 @@ touch(const lc_request *request)
         if (link->mode == LC_EXCLUSIVE) {
             atomic_store_explicit(&cell->counter, counter + 1, memory_order_relaxed);
             cell->value++;
-            atomic_fetch_add_explicit(&n_writes, 1, memory_order_relaxed);
+            atomic_fetch_add_explicit(&counts.writes, 1, memory_order_relaxed);
         } else {
-            atomic_fetch_add_explicit(&n_reads, 1, memory_order_relaxed);
+            atomic_fetch_add_explicit(&counts.reads, 1, memory_order_relaxed);
         }
     }
 }
@@ -304,7 +66,7 @@ touch(const lc_request *request)
 static void
 give_back(lc_request *request)
 {
-    lc_status status = lc_release(table, request);
+    lc_status status = lc_release(stress_table, request);
     REQUIRE(status == LC_OK || (status == LC_NOT_HELD && is_clearing));
     drop(request);
 }
@@ -345,19 +107,19 @@ new_request(uint64_t *random, const uint32_t *owner)
 static bool
 upgrade(worker *worker, lc_request *request)
 {
-    if (lc_begin_upgrade(table, request) != LC_OK) {
+    if (lc_begin_upgrade(stress_table, request) != LC_OK) {
         REQUIRE(is_clearing);
         return false;
     }
-    lc_request *more = counted(lc_request_upgrade(table, request, NULL));
+    lc_request *more = counted(lc_request_upgrade(stress_table, request, NULL));
     bool is_granted = more->n_links > 0 && acquire(worker, more, true);
-    lc_status status = lc_end_upgrade(table, request, is_granted ? more : NULL);
+    lc_status status = lc_end_upgrade(stress_table, request, is_granted ? more : NULL);
     REQUIRE(!is_granted || status == LC_OK || is_clearing);
     if (is_granted && status != LC_OK) {
-        lc_release(table, more);
+        lc_release(stress_table, more);
     }
     drop(more);
-    atomic_fetch_add(&n_upgrades, status == LC_OK);
+    atomic_fetch_add(&counts.upgrades, status == LC_OK);
     return status == LC_OK;
 }
 
@@ -378,9 +140,9 @@ transfer(worker *worker, lc_request *request)
     lc_name name = owner_name(&to);
     lc_rows blockers = {0};
     lc_status status =
-        lc_transfer(table, request, chance(&worker->random, 30) ? NULL : &name, &blockers);
+        lc_transfer(stress_table, request, chance(&worker->random, 30) ? NULL : &name, &blockers);
     REQUIRE(status == LC_OK || status == LC_CONFLICT || is_clearing);
-    atomic_fetch_add(&n_transfers, status == LC_OK);
+    atomic_fetch_add(&counts.transfers, status == LC_OK);
     lc_rows_clear(&blockers, dispose);
 }
 
@@ -405,9 +167,9 @@ use(worker *worker, lc_request *request, const uint32_t *owner, bool is_mine)
         }
     }
     if (chance(random, 10)) {
-        lc_status status = lc_downgrade(table, request);
+        lc_status status = lc_downgrade(stress_table, request);
         REQUIRE(status == LC_OK || is_clearing);
-        atomic_fetch_add(&n_downgrades, status == LC_OK);
+        atomic_fetch_add(&counts.downgrades, status == LC_OK);
     }
     if (chance(random, 10)) {
         upgrade(worker, request);
@@ -458,10 +220,7 @@ cancel_somebody(uint64_t *random)
     lc_request *request = worker->waiting != NULL ? lc_request_keep(worker->waiting) : NULL;
     pthread_mutex_unlock(&worker->mutex);
     if (request != NULL) {
-        if (lc_cancel(table, request, false, NULL) == LC_CONFLICT) {
-            atomic_fetch_add(&n_cancelled, 1);
-            post(request->waiter->parker);
-        }
+        cancel(request);
         drop(request);
     }
 }
@@ -475,12 +234,12 @@ look_around(uint64_t *random)
     bool lists_key = chance(random, 50);
     name.hash = lists_key ? (number + 1) * UINT64_C(0xD1B54A32D192ED03) : name.hash;
     if (lists_key) {
-        REQUIRE(lc_list_key(table, &name, &rows) == LC_OK);
+        REQUIRE(lc_list_key(stress_table, &name, &rows) == LC_OK);
     } else {
-        REQUIRE(lc_list_holders(table, chance(random, 50) ? &name : NULL, &rows) == LC_OK);
+        REQUIRE(lc_list_holders(stress_table, chance(random, 50) ? &name : NULL, &rows) == LC_OK);
     }
     if (is_clearing) {
-        atomic_fetch_add(&n_force_released, lc_release_rows(table, &rows));
+        atomic_fetch_add(&counts.force_released, lc_release_rows(stress_table, &rows));
     }
     lc_rows_clear(&rows, dispose);
 }
@@ -503,7 +262,7 @@ meddle(void *argument)
     return NULL;
 }
 
-/* Makes the table grow and shrink beneath the others. */
+/* Makes the stress_table grow and shrink beneath the others. */
 static void *
 carry_ballast(void *argument)
 {
@@ -518,7 +277,7 @@ carry_ballast(void *argument)
                             .mode = LC_EXCLUSIVE,
                             .hash = (key + 1) * UINT64_C(0xD1B54A32D192ED03)};
             requests[i] = counted(lc_request_new(&name, &n, NULL, NULL));
-            REQUIRE(lc_try_acquire(table, requests[i]) == LC_OK);
+            REQUIRE(lc_try_acquire(stress_table, requests[i]) == LC_OK);
         }
         for (uint32_t i = 0; i < N_BALLAST; i++) {
             give_back(requests[i]);
@@ -547,12 +306,22 @@ dump(void)
             fprintf(stderr, "\n");
         }
     }
-    fprintf(stderr, "  waiting: %zu, wait mutex %s, last seen by each key:\n", table->n_waiting,
-            atomic_load(&table->wait_mutex.taken) ? "taken" : "open");
+    fprintf(stderr, "  waiting: %zu, wait mutex %s, counters:\n",
+            stress_table->n_waiting,
+            atomic_load(&stress_table->wait_mutex.taken) ? "taken" : "open");
     for (unsigned i = 0; i < n_keys; i++) {
         fprintf(stderr, "  key %u: counter %ld, value %ld\n", i, atomic_load(&cells[i].counter),
                 cells[i].value);
     }
+}
+
+_Noreturn void
+stress_fail(const char *what)
+{
+    fprintf(stderr, "stress: %s (seed %llu, round %u)\n", what, (unsigned long long)seed,
+            round_number);
+    dump();
+    abort();
 }
 
 static unsigned long long
@@ -578,7 +347,7 @@ watch(int64_t until)
             since = lc_now();
         }
         if (lc_now() - since > PATIENCE_NS / 2) {
-            fail("no thread makes progress");
+            stress_fail("no thread makes progress");
         }
     }
 }
@@ -589,9 +358,9 @@ check_end(void)
     for (unsigned i = 0; i < MAILBOX; i++) {
         mail(NULL, i);
     }
-    REQUIRE(lc_count_held(table) == 0);
-    REQUIRE(table->n_waiting == 0 && table->n_named_waiting == 0);
-    REQUIRE(table->candidates == NULL && table->must_look == NULL);
+    REQUIRE(lc_count_held(stress_table) == 0);
+    REQUIRE(stress_table->n_waiting == 0 && stress_table->n_named_waiting == 0);
+    REQUIRE(stress_table->candidates == NULL && stress_table->must_look == NULL);
     REQUIRE(atomic_load(&n_requests) == 0);
     for (unsigned i = 0; i < n_keys; i++) {
         REQUIRE(atomic_load(&cells[i].counter) == cells[i].value);
@@ -609,7 +378,7 @@ run_round(uint64_t *random, unsigned threads, int64_t nanoseconds)
     is_clearing = chance(random, 25);
     has_ballast = chance(random, 40);
     atomic_store(&is_over, false);
-    REQUIRE((table = lc_table_new()) != NULL);
+    REQUIRE((stress_table = lc_table_new()) != NULL);
     for (unsigned i = 0; i < n_threads; i++) {
         workers[i].number = i;
         workers[i].random = next_random(random);
@@ -629,7 +398,7 @@ run_round(uint64_t *random, unsigned threads, int64_t nanoseconds)
         unsigned place = 0;
         for (bool ended = false; !ended; place++) {
             if (lc_now() - began > PATIENCE_NS / 2) {
-                fail("a thread waits for ever");
+                stress_fail("a thread waits for ever");
             }
             mail(NULL, place);
             struct timespec pause = {0, 1000000};
@@ -643,7 +412,7 @@ run_round(uint64_t *random, unsigned threads, int64_t nanoseconds)
     pthread_join(meddler, NULL);
     pthread_join(carrier, NULL);
     check_end();
-    REQUIRE(lc_table_free(table) == NULL);
+    REQUIRE(lc_table_free(stress_table) == NULL);
 }
 
 int
@@ -667,11 +436,11 @@ main(int argc, char **argv)
     printf("stress: %u rounds, %llu requests, %llu grants, %llu writes, %llu reads, %llu upgrades, "
            "%llu downgrades, %llu transfers, %llu timeouts, %llu cancelled, %llu deadlocks, "
            "%llu force-released; longest wait %.0f ms\n",
-           round_number, total_done(), (unsigned long long)n_grants, (unsigned long long)n_writes,
-           (unsigned long long)n_reads, (unsigned long long)n_upgrades,
-           (unsigned long long)n_downgrades, (unsigned long long)n_transfers,
-           (unsigned long long)n_timed_out, (unsigned long long)n_cancelled,
-           (unsigned long long)n_deadlocks, (unsigned long long)n_force_released,
-           (double)longest_wait / 1e6);
+           round_number, total_done(), (unsigned long long)counts.grants,
+           (unsigned long long)counts.writes, (unsigned long long)counts.reads,
+           (unsigned long long)counts.upgrades, (unsigned long long)counts.downgrades,
+           (unsigned long long)counts.transfers, (unsigned long long)counts.timed_out,
+           (unsigned long long)counts.cancelled, (unsigned long long)counts.deadlocks,
+           (unsigned long long)counts.force_released, (double)counts.longest_wait / 1e6);
     return 0;
 }
