@@ -97,7 +97,7 @@ class ModelManager(Rules):
         try:
             while request._state == "waiting":
                 self._raise_if_deadlocked(request)
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.001)  # polls: a model need not be quick, nor hog the GIL
                 self._time_out_if_due(request, deadline, seconds)
         except BaseException:
             request._cancel()

@@ -97,7 +97,7 @@ async def soon(claim: Callable[[], Any]) -> None:
     """Lets other tasks run until a claim is true."""
     async with asyncio.timeout(DEADLINE):
         while not claim():  # noqa: ASYNC110 - threads make it true, too, and know no events
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
 
 
 async def queued(manager: Any, key: Any, count: int = 1) -> None:

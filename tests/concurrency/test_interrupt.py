@@ -27,8 +27,11 @@ WAITS = {
 }
 
 INTERRUPTED = """
-import json, sys, threading
+import json, signal, sys, threading
 from lockcore import LockManager
+
+# A program started in the background of a script begins with Ctrl-C ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 manager = LockManager()
 reader = manager.acquire(shared=["a"], owner="reader")
