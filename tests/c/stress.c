@@ -207,6 +207,7 @@ work(void *argument)
         }
         atomic_fetch_add_explicit(&worker->n_done, 1, memory_order_relaxed);
     }
+    atomic_store(&worker->has_ended, true);
     return NULL;
 }
 
@@ -383,6 +384,7 @@ run_round(uint64_t *random, unsigned threads, int64_t nanoseconds)
         workers[i].number = i;
         workers[i].random = next_random(random);
         workers[i].waiting = NULL;
+        atomic_store(&workers[i].has_ended, false);
         pthread_mutex_init(&workers[i].mutex, NULL);
     }
     for (unsigned i = 0; i < n_threads; i++) {
@@ -394,18 +396,14 @@ run_round(uint64_t *random, unsigned threads, int64_t nanoseconds)
     atomic_store(&is_over, true);
     int64_t began = lc_now();
     for (unsigned i = 0; i < n_threads; i++) {
-        /* The mail of those who have ended may be what others wait for. */
-        unsigned place = 0;
-        for (bool ended = false; !ended; place++) {
+        /* Mail may be what the others wait for. One that does not wait may begin to. */
+        for (unsigned place = 0; !atomic_load(&workers[i].has_ended); place++) {
             if (lc_now() - began > PATIENCE_NS / 2) {
                 stress_fail("a thread waits for ever");
             }
             mail(NULL, place);
             struct timespec pause = {0, 1000000};
             nanosleep(&pause, NULL);
-            pthread_mutex_lock(&workers[i].mutex);
-            ended = workers[i].waiting == NULL;
-            pthread_mutex_unlock(&workers[i].mutex);
         }
         pthread_join(workers[i].thread, NULL);
     }

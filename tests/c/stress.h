@@ -50,6 +50,7 @@ typedef struct worker {
     unsigned number;
     uint64_t random;
     atomic_ullong n_done;
+    atomic_bool has_ended;
     /* The request it waits for now, for whoever wants to cancel it. */
     pthread_mutex_t mutex;
     lc_request *waiting;
