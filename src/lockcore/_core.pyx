@@ -164,6 +164,29 @@ cdef object release_rows(lc_table *table, lc_rows *rows):
     return n
 
 
+cdef inline object granted(Table table, object exclusive, object shared, object owner,
+                           object message, object timeout):
+    """What Table.acquire() returns."""
+    cdef double seconds = seconds_of(timeout)
+    cdef Grant grant = new_grant(table)
+    grant.request = build(table, exclusive, shared, owner, message)
+    return acquire_or_fail(table, grant, seconds, timeout)
+
+
+cdef inline object granted_or_none(Table table, object exclusive, object shared, object owner,
+                                   object message):
+    """What Table.try_acquire() returns."""
+    # Made before it is held: afterwards nothing may fail.
+    cdef Grant grant = new_grant(table)
+    grant.request = build(table, exclusive, shared, owner, message)
+    cdef lc_status status = try_acquire(table.table, grant.request)
+    if status == LC_OK:
+        return grant
+    if status == LC_CLOSED:
+        table._fail(CLOSED, None, [], None)
+    return None
+
+
 # ---- classes ----------------------------------------------------------------------------
 
 cdef class Table:
@@ -205,9 +228,7 @@ cdef class Table:
             ManagerClosedError: the manager is or was closed.
             TypeError, ValueError: bad arguments; nothing was touched.
         """
-        cdef double seconds = seconds_of(timeout)
-        cdef Grant grant = new_grant(self, build(self, exclusive, shared, owner, message))
-        return acquire_or_fail(self, grant, seconds, timeout)
+        return granted(self, exclusive, shared, owner, message, timeout)
 
     def try_acquire(self, *, exclusive=(), shared=(), owner=None, message=None):
         """Acquires all keys at once if nobody is in the way; else returns None.
@@ -219,14 +240,7 @@ cdef class Table:
             ManagerClosedError: the manager is closed.
             TypeError, ValueError: bad arguments; nothing was touched.
         """
-        # Made before it is held: afterwards nothing may fail.
-        cdef Grant grant = new_grant(self, build(self, exclusive, shared, owner, message))
-        cdef lc_status status = try_acquire(self.table, grant.request)
-        if status == LC_OK:
-            return grant
-        if status == LC_CLOSED:
-            self._fail(CLOSED, None, [], None)
-        return None
+        return granted_or_none(self, exclusive, shared, owner, message)
 
     def lock(self, *, exclusive=(), shared=(), owner=None, message=None):
         """Returns a prepared lock over these keys, shaped like threading.Lock.
@@ -240,7 +254,8 @@ cdef class Table:
 
     def _attempt(self, *, exclusive=(), shared=(), owner=None, message=None):
         """Returns a grant that is held or, when somebody is in the way, new: for `_queue`."""
-        cdef Grant grant = new_grant(self, build(self, exclusive, shared, owner, message))
+        cdef Grant grant = new_grant(self)
+        grant.request = build(self, exclusive, shared, owner, message)
         if attempt(self.table, grant.request) == LC_CLOSED:
             self._fail(CLOSED, grant, [], None)
         return grant
@@ -368,3 +383,4 @@ cdef void drop_all(lc_request *request) noexcept:
 
 include "_grant.pxi"
 include "_lock.pxi"
+include "_calls.pxi"

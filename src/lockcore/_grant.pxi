@@ -1,15 +1,9 @@
 # Grants, and what changes them.
 
 
-cdef inline Grant new_grant(Table manager, lc_request *request):
-    """Takes over the reference to the request, even if it raises."""
-    cdef Grant grant
-    try:
-        grant = Grant.__new__(Grant)
-    except MemoryError:
-        drop(request)
-        raise
-    grant.request = request
+cdef inline Grant new_grant(Table manager):
+    """Returns a grant whose request is still to come."""
+    cdef Grant grant = Grant.__new__(Grant)
     grant.manager = manager
     return grant
 
@@ -29,10 +23,6 @@ cdef class Grant:
 
     def __init__(self):
         raise TypeError("grants come from LockManager.acquire()")
-
-    def __dealloc__(self):
-        if self.request != NULL:
-            drop(self.request)
 
     def release(self):
         """Gives back all keys, and lets those run who waited for them. Never blocks.
@@ -79,7 +69,8 @@ cdef class Grant:
         check(manager, self, status, [])
         upgrade = None
         try:
-            upgrade = new_upgrade(manager, self.request)
+            upgrade = new_grant(manager)
+            upgrade.request = new_upgrade(manager, self.request)
             if upgrade.request.n_links > 0:
                 acquire_or_fail(manager, upgrade, seconds, timeout)
         except BaseException:
@@ -211,6 +202,32 @@ cdef class Grant:
         )
 
 
+ctypedef void (*destructor)(PyObject *) noexcept
+cdef destructor free_grant
+
+
+cdef void end_grant(PyObject *grant) noexcept:
+    """Drops the request of a grant that nobody refers to any more, then frees the grant.
+
+    In the place of a `__dealloc__`, around which Cython saves and restores the exception of the
+    moment: dropping a request raises none.
+    """
+    cdef lc_request *request = (<Grant> grant).request
+    cdef void *payload
+    if request != NULL and lc_request_drop(request):
+        if request.waiter != NULL:
+            dispose(request)
+        else:
+            payload = request.payload
+            lc_request_free(request, LC_SPARES)
+            Py_XDECREF(<PyObject *> payload)
+    free_grant(grant)
+
+
+free_grant = (<PyTypeObject *> Grant).tp_dealloc
+(<PyTypeObject *> Grant).tp_dealloc = end_grant
+
+
 cdef int check(Table manager, Grant grant, lc_status status, list rows) except -1:
     if status == LC_NO_MEMORY:
         raise MemoryError
@@ -223,7 +240,7 @@ cdef lc_status begin_upgrade(lc_table *table, lc_request *request) noexcept:
     return LC_NOT_HELD if request.n_links == 0 else lc_begin_upgrade(table, request)
 
 
-cdef Grant new_upgrade(Table manager, lc_request *of):
+cdef lc_request *new_upgrade(Table manager, lc_request *of) except NULL:
     cdef lc_request *request
     cdef uint32_t i
     message = <object> of.payload if of.payload != NULL else None
@@ -238,4 +255,4 @@ cdef Grant new_upgrade(Table manager, lc_request *of):
     if message is not None:
         Py_INCREF(message)
         request.payload = <void *> message
-    return new_grant(manager, request)
+    return request

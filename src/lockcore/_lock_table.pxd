@@ -115,12 +115,14 @@ cdef extern from "lock_table.h" nogil:
     bint lc_handle_forks()
     lc_request *lc_table_empty(lc_table *table)
 
-    lc_request *lc_request_new(lc_name *names, uint32_t *n, const lc_name *owner, void *payload)
+    ctypedef struct lc_spares:
+        pass
+    lc_request *lc_request_new(lc_name *names, uint32_t *n, const lc_name *owner, lc_spares *spares)
     lc_request *lc_request_copy(const lc_request *request, void *payload)
     lc_request *lc_request_keep(lc_request *request)
     bint lc_request_drop(lc_request *request)
     bint lc_request_is_ours(const lc_request *request)
-    void lc_request_free(lc_request *request)
+    void lc_request_free(lc_request *request, lc_spares *spares)
     int lc_request_state(const lc_request *request)
 
     lc_status lc_try_acquire(lc_table *table, lc_request *request)

@@ -26,6 +26,15 @@ cdef extern from *:
     #define LC_HAS_GIL 1
     #endif
 
+    /* Spare requests, which the GIL guards. None without it, nor where a use after free is
+     * looked for. */
+    #if defined(Py_GIL_DISABLED) || defined(LC_DEBUG) || defined(__SANITIZE_ADDRESS__)
+    #define LC_SPARES NULL
+    #else
+    static lc_spares lc_spares_of_the_gil;
+    #define LC_SPARES (&lc_spares_of_the_gil)
+    #endif
+
     static inline bool lc_has_resumed(lc_waiter *waiter)
     {
         return atomic_load_explicit(&waiter->has_resumed, memory_order_relaxed);
@@ -36,6 +45,7 @@ cdef extern from *:
     }
     """
     bint LC_HAS_GIL
+    lc_spares *LC_SPARES
     bint lc_has_resumed(lc_waiter *) nogil
     void lc_set_resumed(lc_waiter *, bint) nogil
     int PyGILState_Check() nogil
@@ -95,7 +105,7 @@ cdef void dispose(lc_request *request) noexcept nogil:
             PyThread_free_lock(waiter.parker)
         else:
             callback = waiter.parker
-    lc_request_free(request)
+    lc_request_free(request, NULL)
     if payload != NULL or callback != NULL:
         with gil:
             Py_XDECREF(<PyObject *> payload)

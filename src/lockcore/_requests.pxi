@@ -159,7 +159,7 @@ cdef lc_request *build_one(object key, object message) except NULL:
     cdef uint32_t n = 1
     name_key(key, &name, scratch, &kept)
     name.mode = LC_EXCLUSIVE
-    cdef lc_request *request = lc_request_new(&name, &n, NULL, NULL)
+    cdef lc_request *request = lc_request_new(&name, &n, NULL, LC_SPARES)
     drop_kept(kept)
     if request == NULL:
         raise MemoryError
@@ -206,7 +206,7 @@ cdef lc_request *build_any(Table table, object exclusive, object shared, object 
         if owner is not None:
             name_owner(owner, &owner_name, owner_scratch, &kept_owner)
         request = lc_request_new(
-            names.names, &names.n, NULL if owner is None else &owner_name, NULL
+            names.names, &names.n, NULL if owner is None else &owner_name, LC_SPARES
         )
         if request == NULL:
             raise MemoryError
@@ -214,7 +214,7 @@ cdef lc_request *build_any(Table table, object exclusive, object shared, object 
             try:
                 message = in_order_of_links(message, messages, &names)
             except BaseException:
-                lc_request_free(request)
+                lc_request_free(request, LC_SPARES)
                 raise
         if message is not None:
             Py_INCREF(message)

@@ -110,6 +110,12 @@ put_in_order(const lc_name *names, uint32_t n, lc_order *order, size_t *bytes)
     if (n < 2) {
         return n;
     }
+    if (n == 2 && order[0].hash != order[1].hash) {
+        uint32_t first = order[1].hash < order[0].hash;
+        order[0].index = first;
+        order[1].index = 1 - first;
+        return n;
+    }
     sort_by_hash(order, n);
     return drop_duplicates(names, order, n);
 }
@@ -181,19 +187,41 @@ set_up_link(lc_link *link, uint32_t index, uint8_t mode)
     link->had_queue = link->is_blocked = link->is_open = false;
 }
 
-static lc_request *
+static inline lc_request *
+get_memory(uint32_t n_links, size_t size, lc_spares *spares)
+{
+    lc_request *request;
+    if (spares != NULL && n_links <= LC_SPARE_LINKS && spares->of[n_links].first != NULL) {
+        request = spares->of[n_links].first;
+        spares->of[n_links].first = request->below;
+        spares->of[n_links].n--;
+        if (LC_LIKELY(request->size >= size)) {
+            return request;
+        }
+        free(request); /* a larger one will take its place */
+    }
+    /* As much as malloc() would round it up to, so that a key nearly as long fits, too. */
+    size = (size + 7) / 16 * 16 + 8;
+    request = lc_malloc(size);
+    if (request != NULL) {
+        request->size = (uint32_t)(size < UINT32_MAX ? size : UINT32_MAX);
+    }
+    return request;
+}
+
+static LC_ALWAYS_INLINE lc_request *
 new_request(lc_name *names, const lc_order *order, uint32_t n_links, size_t bytes_of_keys,
-            const lc_name *owner, void *payload)
+            const lc_name *owner, lc_spares *spares)
 {
     size_t size = sizeof(lc_request) + n_links * sizeof(lc_link) + bytes_of_keys;
     if (owner != NULL) {
         size += sizeof(lc_key) + name_bytes(owner);
     }
-    lc_request *request = lc_malloc(size);
+    lc_request *request = get_memory(n_links, size, spares);
     if (request == NULL) {
         return NULL;
     }
-    set_up(request, n_links, payload);
+    set_up(request, n_links, NULL);
     unsigned char *bytes = (unsigned char *)&request->links[n_links];
     if (owner != NULL) {
         /* SAFETY: links are a multiple of eight bytes, so the key is aligned. */
@@ -210,11 +238,14 @@ new_request(lc_name *names, const lc_order *order, uint32_t n_links, size_t byte
 }
 
 lc_request *
-lc_request_new(lc_name *names, uint32_t *n, const lc_name *owner, void *payload)
+lc_request_new(lc_name *names, uint32_t *n, const lc_name *owner, lc_spares *spares)
 {
-    if (LC_LIKELY(*n <= 1)) {
-        const lc_order only = {0};
-        return new_request(names, &only, *n, *n == 1 ? name_bytes(names) : 0, owner, payload);
+    const lc_order only = {0};
+    if (LC_LIKELY(*n == 1)) {
+        return new_request(names, &only, 1, name_bytes(names), owner, spares);
+    }
+    if (*n == 0) {
+        return new_request(names, &only, 0, 0, owner, spares);
     }
     lc_order few[LC_FEW], *order = few;
     if (*n > LC_FEW) {
@@ -225,7 +256,7 @@ lc_request_new(lc_name *names, uint32_t *n, const lc_name *owner, void *payload)
     }
     size_t bytes = 0;
     *n = put_in_order(names, *n, order, &bytes);
-    lc_request *request = new_request(names, order, *n, bytes, owner, payload);
+    lc_request *request = new_request(names, order, *n, bytes, owner, spares);
     if (order != few) {
         free(order);
     }
@@ -248,7 +279,7 @@ copy_request(const lc_request *request, void *payload, bool only_shared)
             n_links++;
         }
     }
-    lc_request *copy = lc_malloc(size);
+    lc_request *copy = get_memory(n_links, size, NULL);
     if (copy == NULL) {
         return NULL;
     }
@@ -284,15 +315,31 @@ lc_copy_shared(const lc_request *request, void *payload)
     return upgrade;
 }
 
+static bool
+keep_as_spare(lc_request *request, lc_spares *spares)
+{
+    uint32_t n = request->n_links;
+    if (spares == NULL || n > LC_SPARE_LINKS || request->size > LC_SPARE_SIZE
+        || spares->of[n].n == LC_MANY_SPARES) {
+        return false;
+    }
+    request->below = spares->of[n].first;
+    spares->of[n].first = request;
+    spares->of[n].n++;
+    return true;
+}
+
 void
-lc_request_free(lc_request *request)
+lc_request_free(lc_request *request, lc_spares *spares)
 {
     lc_owner_box *box = request->owner_is_boxed ? (lc_owner_box *)request->owner : NULL;
-    while (box != NULL) {
+    while (LC_UNLIKELY(box != NULL)) {
         lc_owner_box *older = box->older;
         free(box);
         box = older;
     }
     free(request->waiter);
-    free(request);
+    if (!keep_as_spare(request, spares)) {
+        free(request);
+    }
 }

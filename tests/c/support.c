@@ -323,7 +323,7 @@ table_bits(void)
 void
 dispose(lc_request *request)
 {
-    lc_request_free(request);
+    lc_request_free(request, NULL);
 }
 
 void

@@ -51,7 +51,7 @@ end(lc_request *request)
     }
     CHECK_INT(atomic_load(&request->references), 1);
     CHECK(lc_request_drop(request));
-    lc_request_free(request);
+    lc_request_free(request, NULL);
 }
 
 static lc_request *

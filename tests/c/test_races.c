@@ -296,7 +296,7 @@ TABLE_TEST(downgrade_while_an_upgrade_is_built_is_no_race)
         CHECK_INT(go_on(&downgrader), LC_OK);
         lc_end_upgrade(table, x->request, NULL);
         CHECK(lc_request_drop(upgrade));
-        lc_request_free(upgrade);
+        lc_request_free(upgrade, NULL);
         release(x);
     }
 }
