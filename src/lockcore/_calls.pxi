@@ -54,6 +54,9 @@ cdef inline bint read_arguments(PyObject *const *arguments, Py_ssize_t n, PyObje
 cdef object quick_try_acquire(object table, PyObject *const *arguments, Py_ssize_t n,
                               PyObject *names):
     cdef PyObject *values[N_PARAMETERS]
+    if n == 0 and names != NULL and PyTuple_GET_SIZE(<tuple> names) == 1:
+        if PyTuple_GET_ITEM(<tuple> names, 0) == parameters[0]:
+            return granted_or_none(<Table> table, <object> arguments[0], NO_KEYS, None, None)
     values[0] = values[1] = <PyObject *> NO_KEYS
     values[2] = values[3] = <PyObject *> None
     if not read_arguments(arguments, n, names, values, 4):

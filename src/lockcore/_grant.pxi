@@ -1,15 +1,28 @@
 # Grants, and what changes them.
 
 
+# Grants that nobody refers to, kept for the next ones: the GIL guards them.
+cdef enum:
+    MANY_SPARES = 64
+
+cdef PyObject *spare_grants[MANY_SPARES]
+cdef uint32_t n_spare_grants = 0
+
+
 cdef inline Grant new_grant(Table manager):
     """Returns a grant whose request is still to come."""
-    cdef Grant grant = Grant.__new__(Grant)
+    global n_spare_grants
+    cdef Grant grant
+    if n_spare_grants > 0:
+        n_spare_grants -= 1
+        grant = <Grant> spare_grants[n_spare_grants]
+    else:
+        grant = Grant.__new__(Grant)
     grant.manager = manager
     return grant
 
 
 @cython.final
-@cython.freelist(64)
 @cython.no_gc
 cdef class Grant:
     """The fact that a request holds its keys.
@@ -207,11 +220,12 @@ cdef destructor free_grant
 
 
 cdef void end_grant(PyObject *grant) noexcept:
-    """Drops the request of a grant that nobody refers to any more, then frees the grant.
+    """Drops the request of a grant that nobody refers to any more, and keeps or frees the grant.
 
-    In the place of a `__dealloc__`, around which Cython saves and restores the exception of the
-    moment: dropping a request raises none.
+    Not a `__dealloc__`, around which Cython saves and restores the exception of the moment:
+    dropping a request raises none.
     """
+    global n_spare_grants
     cdef lc_request *request = (<Grant> grant).request
     cdef void *payload
     if request != NULL and lc_request_drop(request):
@@ -221,7 +235,14 @@ cdef void end_grant(PyObject *grant) noexcept:
             payload = request.payload
             lc_request_free(request, LC_SPARES)
             Py_XDECREF(<PyObject *> payload)
-    free_grant(grant)
+    (<Grant> grant).request = NULL
+    (<Grant> grant).manager = None
+    # SAFETY: the next grant's reference is the first one to it again.
+    if LC_HAS_SPARES and n_spare_grants < MANY_SPARES:
+        spare_grants[n_spare_grants] = grant
+        n_spare_grants += 1
+    else:
+        free_grant(grant)
 
 
 free_grant = (<PyTypeObject *> Grant).tp_dealloc

@@ -29,9 +29,11 @@ cdef extern from *:
     /* Spare requests, which the GIL guards. None without it, nor where a use after free is
      * looked for. */
     #if defined(Py_GIL_DISABLED) || defined(LC_DEBUG) || defined(__SANITIZE_ADDRESS__)
-    #define LC_SPARES NULL
+    #define LC_HAS_SPARES 0
+    #define LC_SPARES ((lc_spares *)NULL)
     #else
     static lc_spares lc_spares_of_the_gil;
+    #define LC_HAS_SPARES 1
     #define LC_SPARES (&lc_spares_of_the_gil)
     #endif
 
@@ -45,6 +47,7 @@ cdef extern from *:
     }
     """
     bint LC_HAS_GIL
+    bint LC_HAS_SPARES
     lc_spares *LC_SPARES
     bint lc_has_resumed(lc_waiter *) nogil
     void lc_set_resumed(lc_waiter *, bint) nogil
