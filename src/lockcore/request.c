@@ -110,19 +110,13 @@ put_in_order(const lc_name *names, uint32_t n, lc_order *order, size_t *bytes)
     if (n < 2) {
         return n;
     }
-    if (n == 2 && order[0].hash != order[1].hash) {
-        uint32_t first = order[1].hash < order[0].hash;
-        order[0].index = first;
-        order[1].index = 1 - first;
-        return n;
-    }
     sort_by_hash(order, n);
     return drop_duplicates(names, order, n);
 }
 
 /* Most ids are short, and then a call of memcpy() costs more than the copy: two
  * copies that may overlap do for a whole range of sizes. */
-static inline void
+static LC_ALWAYS_INLINE void
 copy_bytes(unsigned char *to, const void *from, uint32_t size)
 {
     const unsigned char *bytes = from;
@@ -141,8 +135,8 @@ copy_bytes(unsigned char *to, const void *from, uint32_t size)
     }
 }
 
-unsigned char *
-lc_copy_name(lc_key *key, const lc_name *name, unsigned char *bytes)
+static LC_ALWAYS_INLINE unsigned char *
+copy_name(lc_key *key, const lc_name *name, unsigned char *bytes)
 {
     key->hash = name->hash;
     key->bytes = bytes;
@@ -151,6 +145,12 @@ lc_copy_name(lc_key *key, const lc_name *name, unsigned char *bytes)
     copy_bytes(bytes, name->group, name->group_size);
     copy_bytes(bytes + name->group_size, name->id, name->id_size);
     return bytes + key->size;
+}
+
+unsigned char *
+lc_copy_name(lc_key *key, const lc_name *name, unsigned char *bytes)
+{
+    return copy_name(key, name, bytes);
 }
 
 static unsigned char *
@@ -231,7 +231,7 @@ new_request(lc_name *names, const lc_order *order, uint32_t n_links, size_t byte
     for (uint32_t i = 0; i < n_links; i++) {
         const lc_name *name = &names[order[i].index];
         set_up_link(&request->links[i], i, name->mode);
-        bytes = lc_copy_name(&request->links[i].key, name, bytes);
+        bytes = copy_name(&request->links[i].key, name, bytes);
         names[i].position = order[i].index;
     }
     return request;
@@ -243,6 +243,12 @@ lc_request_new(lc_name *names, uint32_t *n, const lc_name *owner, lc_spares *spa
     const lc_order only = {0};
     if (LC_LIKELY(*n == 1)) {
         return new_request(names, &only, 1, name_bytes(names), owner, spares);
+    }
+    if (*n == 2 && names[0].hash != names[1].hash) {
+        uint32_t first = names[1].hash < names[0].hash;
+        const lc_order both[] = {{0, first}, {0, 1 - first}};
+        size_t size = name_bytes(&names[0]) + name_bytes(&names[1]);
+        return new_request(names, both, 2, size, owner, spares);
     }
     if (*n == 0) {
         return new_request(names, &only, 0, 0, owner, spares);
