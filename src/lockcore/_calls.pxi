@@ -1,8 +1,7 @@
 # The call shape of acquire() and try_acquire().
 #
-# Cython's own way from a call's arguments to the parameters costs as much as the lock does, so a
-# call of the usual form, interned keywords only, takes a shorter one. Every other call goes on to
-# the method as Cython made it, which knows what to say.
+# Cython's way from a call's arguments to the parameters costs nearly as much as the lock does, so
+# the commonest calls take a shorter one. Every other call goes on to the method as Cython made it.
 
 from cpython.ref cimport PyObject
 
@@ -25,60 +24,41 @@ cdef extern from *:
     ctypedef object (*lc_call)(object, PyObject *const *, Py_ssize_t, PyObject *)
     lc_call lc_replace_method(object descriptor, lc_call quick)
 
-cdef enum:
-    N_PARAMETERS = 5
-
-# Borrowed from the tuple, which stays.
-cdef tuple PARAMETERS = ("exclusive", "shared", "owner", "message", "timeout")
-cdef PyObject *parameters[N_PARAMETERS]
-for i in range(N_PARAMETERS):
-    parameters[i] = <PyObject *> PARAMETERS[i]
+cdef tuple NAMES = ("exclusive", "shared")
 
 
-cdef inline bint read_arguments(PyObject *const *arguments, Py_ssize_t n, PyObject *names,
-                                PyObject **values, Py_ssize_t n_parameters) noexcept:
-    """Sorts arguments by parameter, all borrowed. Returns False where that is not so simple."""
-    cdef Py_ssize_t i, j
-    if n != 0 or names == NULL:
+cdef inline bint is_common(Py_ssize_t n, PyObject *names) noexcept:
+    """Whether the arguments are `exclusive`, or `exclusive` and `shared`, and nothing else."""
+    if n != 0 or names == NULL or PyTuple_GET_ITEM(<tuple> names, 0) != exclusive_name:
         return False
-    for i in range(PyTuple_GET_SIZE(<tuple> names)):
-        j = 0
-        while parameters[j] != PyTuple_GET_ITEM(<tuple> names, i):
-            j += 1
-            if j == n_parameters:
-                return False
-        values[j] = arguments[i]
-    return True
+    n = PyTuple_GET_SIZE(<tuple> names)
+    return n == 1 or (n == 2 and PyTuple_GET_ITEM(<tuple> names, 1) == shared_name)
 
 
 cdef object quick_try_acquire(object table, PyObject *const *arguments, Py_ssize_t n,
                               PyObject *names):
-    cdef PyObject *values[N_PARAMETERS]
-    if n == 0 and names != NULL and PyTuple_GET_SIZE(<tuple> names) == 1:
-        if PyTuple_GET_ITEM(<tuple> names, 0) == parameters[0]:
-            return granted_or_none(<Table> table, <object> arguments[0], NO_KEYS, None, None)
-    values[0] = values[1] = <PyObject *> NO_KEYS
-    values[2] = values[3] = <PyObject *> None
-    if not read_arguments(arguments, n, names, values, 4):
+    if not is_common(n, names):
         return usual_try_acquire(table, arguments, n, names)
+    if PyTuple_GET_SIZE(<tuple> names) == 1:
+        return granted_or_none(<Table> table, <object> arguments[0], NO_KEYS, None, None)
     return granted_or_none(
-        <Table> table, <object> values[0], <object> values[1], <object> values[2],
-        <object> values[3],
+        <Table> table, <object> arguments[0], <object> arguments[1], None, None
     )
 
 
 cdef object quick_acquire(object table, PyObject *const *arguments, Py_ssize_t n,
                           PyObject *names):
-    cdef PyObject *values[N_PARAMETERS]
-    values[0] = values[1] = <PyObject *> NO_KEYS
-    values[2] = values[3] = values[4] = <PyObject *> None
-    if not read_arguments(arguments, n, names, values, N_PARAMETERS):
+    if not is_common(n, names):
         return usual_acquire(table, arguments, n, names)
+    if PyTuple_GET_SIZE(<tuple> names) == 1:
+        return granted(<Table> table, <object> arguments[0], NO_KEYS, None, None, None)
     return granted(
-        <Table> table, <object> values[0], <object> values[1], <object> values[2],
-        <object> values[3], <object> values[4],
+        <Table> table, <object> arguments[0], <object> arguments[1], None, None, None
     )
 
 
+# Interned, as the names in calls are.
+cdef PyObject *exclusive_name = PyTuple_GET_ITEM(NAMES, 0)
+cdef PyObject *shared_name = PyTuple_GET_ITEM(NAMES, 1)
 cdef lc_call usual_try_acquire = lc_replace_method(Table.try_acquire, quick_try_acquire)
 cdef lc_call usual_acquire = lc_replace_method(Table.acquire, quick_acquire)
