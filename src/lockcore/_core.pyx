@@ -158,8 +158,8 @@ cdef inline lc_status release(lc_table *table, lc_request *request) noexcept:
     return status
 
 
-cdef object release_rows(lc_table *table, lc_rows *rows):
-    n = lc_release_rows(table, rows)
+cdef object release_rows(lc_table *table, lc_rows *rows, bint of_owner):
+    n = lc_release_rows(table, rows, of_owner)
     hand_off()
     return n
 
@@ -303,7 +303,7 @@ cdef class Table:
         cdef lc_rows rows = lc_rows(NULL, 0, 0)
         try:
             self.list_holders(owner, &rows)
-            return release_rows(self.table, &rows)
+            return release_rows(self.table, &rows, owner is not None)
         finally:
             lc_rows_clear(&rows, dispose)
 
@@ -316,7 +316,7 @@ cdef class Table:
             add_name(&names, key, LC_SHARED)
             if lc_list_key(self.table, names.names, &rows) != LC_OK:
                 raise MemoryError
-            return release_rows(self.table, &rows)
+            return release_rows(self.table, &rows, False)
         finally:
             lc_rows_clear(&rows, dispose)
             end_names(&names)

@@ -130,7 +130,7 @@ cdef extern from "lock_table.h" nogil:
     lc_status lc_cancel(lc_table *table, lc_request *request, bint timed_out, lc_rows *blockers)
     lc_status lc_break_deadlock(lc_table *table, lc_request *request, lc_rows *cycle)
     lc_status lc_release(lc_table *table, lc_request *request)
-    size_t lc_release_rows(lc_table *table, lc_rows *rows)
+    size_t lc_release_rows(lc_table *table, lc_rows *rows, bint of_owner)
 
     lc_status lc_downgrade(lc_table *table, lc_request *request)
     lc_status lc_transfer(

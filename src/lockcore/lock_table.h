@@ -267,8 +267,9 @@ lc_status lc_break_deadlock(lc_table *table, lc_request *request, lc_rows *cycle
 lc_status lc_release(lc_table *table, lc_request *request);
 
 /* Releases every request that `rows` lists as holding, all of them before anybody who
- * waits is granted. Reorders the rows. Returns: how many requests were held. */
-size_t lc_release_rows(lc_table *table, lc_rows *rows);
+ * waits is granted. `of_owner`: the rows were listed for an owner, and what it has
+ * transferred since then stays. Reorders the rows. Returns: how many requests were held. */
+size_t lc_release_rows(lc_table *table, lc_rows *rows, bool of_owner);
 
 /* ---- changing what is held ------------------------------------------------- */
 

@@ -462,17 +462,19 @@ lc_release_slow(lc_table *table, lc_request *request)
 }
 
 size_t
-lc_release_rows(lc_table *table, lc_rows *rows)
+lc_release_rows(lc_table *table, lc_rows *rows, bool of_owner)
 {
     size_t n = 0;
     lc_woken woken = {0};
     lc_mutex_lock(&table->wait_mutex);
     for (size_t i = 0; i < rows->n; i++) {
-        lc_request *request = rows->rows[i].request;
-        if (!rows->rows[i].is_waiter && withdraw_if_held(table, request)) {
-            lc_row row = rows->rows[n];
-            rows->rows[n++] = rows->rows[i];
-            rows->rows[i] = row;
+        lc_row row = rows->rows[i];
+        lc_request *request = row.request;
+        /* Since it was listed it may have been transferred. */
+        bool is_meant = !row.is_waiter && (!of_owner || lc_keys_match(request->owner, row.owner));
+        if (is_meant && withdraw_if_held(table, request)) {
+            rows->rows[i] = rows->rows[n];
+            rows->rows[n++] = row;
             /* The table's reference; the row has one. */
             atomic_fetch_sub_explicit(&request->references, 1, memory_order_acq_rel);
         }

@@ -316,7 +316,7 @@ TABLE_TEST(release_rows_ends_all_before_anybody_is_granted)
     lc_rows rows = {0};
     CHECK_INT(lc_list_holders(table, NULL, &rows), LC_OK);
     CHECK_INT(rows.n, 2);
-    CHECK_INT(lc_release_rows(table, &rows), 2);
+    CHECK_INT(lc_release_rows(table, &rows, false), 2);
     CHECK_INT(rows.n, 2);
     lc_rows_clear(&rows, dispose);
     CHECK(holds(y) && waits(z));
@@ -331,12 +331,12 @@ TABLE_TEST(release_rows_counts_a_request_of_many_keys_once_and_leaves_waiters)
     lc_name b = name_of("b");
     CHECK_INT(lc_list_key(table, &b, &rows), LC_OK);
     CHECK_INT(rows.n, 2);
-    CHECK_INT(lc_release_rows(table, &rows), 1);
+    CHECK_INT(lc_release_rows(table, &rows, false), 1);
     lc_rows_clear(&rows, dispose);
     CHECK(!holds(x) && holds(y) && holds(z));
     CHECK_INT(lc_list_holders(table, NULL, &rows), LC_OK);
     release(y);
-    CHECK_INT(lc_release_rows(table, &rows), 1);
+    CHECK_INT(lc_release_rows(table, &rows, false), 1);
     lc_rows_clear(&rows, dispose);
 }
 
