@@ -99,6 +99,7 @@ struct lc_request {
     atomic_uchar state;     /* lc_state */
     uint8_t owner_is_boxed; /* `owner` was allocated apart: lc_transfer() */
     uint8_t n_upgrades;     /* under way; `owner` stays as it is meanwhile */
+    uint8_t is_upgrade;     /* part of another's grant: lc_request_upgrade() */
     uint64_t token;         /* of the grant; grows over the whole table */
     int64_t since;          /* ns, lc_now(): granted, or arrived if it waits */
     void *payload;          /* the caller's; never looked at */
@@ -268,7 +269,8 @@ lc_status lc_release(lc_table *table, lc_request *request);
 
 /* Releases every request that `rows` lists as holding, all of them before anybody who
  * waits is granted. `of_owner`: the rows were listed for an owner, and what it has
- * transferred since then stays. Reorders the rows. Returns: how many requests were held. */
+ * transferred since then stays. Reorders the rows.
+ * Returns: how many were held, but for upgrades, which are part of a grant. */
 size_t lc_release_rows(lc_table *table, lc_rows *rows, bool of_owner);
 
 /* ---- changing what is held ------------------------------------------------- */

@@ -464,7 +464,7 @@ lc_release_slow(lc_table *table, lc_request *request)
 size_t
 lc_release_rows(lc_table *table, lc_rows *rows, bool of_owner)
 {
-    size_t n = 0;
+    size_t n = 0, n_grants = 0;
     lc_woken woken = {0};
     lc_mutex_lock(&table->wait_mutex);
     for (size_t i = 0; i < rows->n; i++) {
@@ -475,6 +475,7 @@ lc_release_rows(lc_table *table, lc_rows *rows, bool of_owner)
         if (is_meant && withdraw_if_held(table, request)) {
             rows->rows[i] = rows->rows[n];
             rows->rows[n++] = row;
+            n_grants += !request->is_upgrade;
             /* The table's reference; the row has one. */
             atomic_fetch_sub_explicit(&request->references, 1, memory_order_acq_rel);
         }
@@ -486,7 +487,7 @@ lc_release_rows(lc_table *table, lc_rows *rows, bool of_owner)
     }
     lc_finish(table, &woken);
     lc_resize_if_due(table);
-    return n;
+    return n_grants;
 }
 
 void

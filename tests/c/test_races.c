@@ -279,10 +279,21 @@ TABLE_TEST(upgrade_of_what_is_cleared_meanwhile_holds_nothing)
     party *x = ask("x", "a b!");
     party *upgrade = begin_upgrade(x);
     CHECK_INT(upgrade->status, LC_OK);
-    CHECK_INT(clear(), 2);
+    CHECK_INT(clear(), 1);
     CHECK_INT(end_upgrade(x, upgrade), LC_NOT_HELD);
     CHECK_INT(release(upgrade), LC_NOT_HELD);
     CHECK_INT(release(x), LC_NOT_HELD);
+}
+
+TABLE_TEST(clear_counts_a_grant_and_its_upgrades_once)
+{
+    party *x = ask("x", "a b!"), *y = ask("y", "c");
+    party *one = begin_upgrade(x), *two = begin_upgrade(x), *z = ask("z", "a!");
+    CHECK(holds(one) && holds(two) && waits(z));
+    CHECK_INT(clear(), 2);
+    CHECK(!holds(one) && !holds(two) && !holds(x) && !holds(y) && holds(z));
+    CHECK_INT(end_upgrade(x, one), LC_NOT_HELD);
+    CHECK_INT(end_upgrade(x, two), LC_NOT_HELD);
 }
 
 static party *upgrade_of_x;
