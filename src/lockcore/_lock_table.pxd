@@ -112,6 +112,7 @@ cdef extern from "lock_table.h" nogil:
     lc_request *lc_next_ended(const lc_request *request)
     void lc_table_close(lc_table *table)
     bint lc_table_is_closed(lc_table *table)
+    void lc_call_after_waking(void (*call)() noexcept nogil)
     bint lc_handle_forks()
     lc_request *lc_table_empty(lc_table *table)
 

@@ -178,6 +178,10 @@ lc_request *lc_next_ended(const lc_request *request);
 void lc_table_close(lc_table *table);
 bool lc_table_is_closed(lc_table *table);
 
+/* From now on each call of a function below that has called waiters back calls this, too,
+ * in the end and once, holding no mutex. For once in a process, before any waits. */
+void lc_call_after_waking(void (*call)(void));
+
 /* From now on fork() finds every table whole, and leaves it so in both processes. For
  * once in a process. Returns: false without memory. */
 bool lc_handle_forks(void);

@@ -332,12 +332,21 @@ lc_open_keys(lc_table *table, const lc_request *request)
     }
 }
 
+static void (*after_waking)(void);
+
+void
+lc_call_after_waking(void (*call)(void))
+{
+    after_waking = call;
+}
+
 void
 lc_finish(lc_table *table, lc_woken *woken)
 {
     settle(table, woken);
     lc_wake_deadlocked(table, woken);
     lc_request *request = woken->first, *called = woken->called;
+    bool has_woken = request != NULL || called != NULL;
     lc_mutex_unlock(&table->wait_mutex);
     LC_SYNC("before-wake");
     while (request != NULL) {
@@ -351,6 +360,9 @@ lc_finish(lc_table *table, lc_woken *woken)
         atomic_store_explicit(&called->waiter->is_called, false, memory_order_release);
         called->waiter->wake(called);
         called = next;
+    }
+    if (has_woken && after_waking != NULL) {
+        after_waking();
     }
 }
 

@@ -373,3 +373,28 @@ TABLE_TEST(queues_work_in_an_overfull_bucket)
         CHECK_TEXT(at(key), "");
     }
 }
+
+static int n_after_waking;
+
+static void
+count_after_waking(void)
+{
+    n_after_waking++;
+    lc_mutex_lock(&table->wait_mutex); /* is open */
+    lc_mutex_unlock(&table->wait_mutex);
+}
+
+TABLE_TEST(call_after_waking_comes_once_when_all_were_woken)
+{
+    lc_call_after_waking(count_after_waking);
+    party *x = ask("x", "a!"), *y = ask("y", "a"), *z = ask("z", "a"), *w = ask("w", "a!");
+    CHECK_INT(n_after_waking, 0);
+    release(x);
+    CHECK(y->wakes == 1 && z->wakes == 1);
+    CHECK_INT(n_after_waking, 1);
+    cancel(w);
+    release(y);
+    release(z);
+    CHECK_INT(n_after_waking, 1);
+    lc_call_after_waking(NULL);
+}
