@@ -23,6 +23,7 @@ include "_parking.pxi"
 
 CONFLICT = <int> LC_CONFLICT
 TIMED_OUT = <int> TIMED_OUT_
+FORKED = <int> FORKED_
 NOT_HELD = <int> LC_NOT_HELD
 CLOSED = <int> LC_CLOSED
 DEADLOCK = <int> LC_DEADLOCK
@@ -33,8 +34,9 @@ EXCLUSIVE = <int> LC_EXCLUSIVE
 cdef enum:
     # Requests of so many keys let go of the GIL while they are granted or released.
     MANY = 256
-    # One more status: a conflict that has lasted.
+    # More statuses: a conflict that has lasted; a wait that is the parent process's.
     TIMED_OUT_ = -1
+    FORKED_ = -3
 
 cdef dict STATES = {
     LC_NEW: "ended",
@@ -92,6 +94,7 @@ cdef int wait_for(Table table, lc_request *request, double seconds, lc_rows *row
     """Acquires, waiting so long at most. Returns LC_OK, or why not, with `rows` for it."""
     cdef lc_status status
     cdef lc_waiter *waiter
+    cdef int outcome
     if seconds == 0:
         status = lc_acquire(table.table, request, NULL, rows)
         if status == LC_CONFLICT:
@@ -110,8 +113,8 @@ cdef int wait_for(Table table, lc_request *request, double seconds, lc_rows *row
             PyThread_free_lock(waiter.parker)
             free(waiter)
         return status
-    status = park(table.table, request, deadline_of(seconds), rows)
-    return TIMED_OUT_ if status == LC_CONFLICT else status
+    outcome = park(table, request, deadline_of(seconds), rows)
+    return TIMED_OUT_ if outcome == LC_CONFLICT else outcome
 
 
 cdef object acquire_or_fail(Table table, Grant grant, double seconds, object timeout):
@@ -150,18 +153,10 @@ cdef inline lc_status attempt(lc_table *table, lc_request *request) noexcept:
 cdef inline lc_status release(lc_table *table, lc_request *request) noexcept:
     cdef lc_status status
     if request.n_links < MANY:
-        status = lc_release(table, request)
-        hand_off()
-        return status
+        return lc_release(table, request)
     with nogil:
         status = lc_release(table, request)
     return status
-
-
-cdef object release_rows(lc_table *table, lc_rows *rows):
-    n = lc_release_rows(table, rows)
-    hand_off()
-    return n
 
 
 cdef inline object granted(Table table, object exclusive, object shared, object owner,
@@ -226,6 +221,7 @@ cdef class Table:
             LockTimeoutError: it has waited so long. Names every blocker.
             DeadlockError: waiting could never end.
             ManagerClosedError: the manager is or was closed.
+            LockError: in a child process, if a signal handler forked during the wait.
             TypeError, ValueError: bad arguments; nothing was touched.
         """
         return granted(self, exclusive, shared, owner, message, timeout)
@@ -318,7 +314,7 @@ cdef class Table:
         cdef lc_rows rows = lc_rows(NULL, 0, 0)
         try:
             self.list_holders(owner, &rows)
-            return release_rows(self.table, &rows)
+            return lc_release_rows(self.table, &rows, owner is not None)
         finally:
             lc_rows_clear(&rows, dispose)
 
@@ -331,7 +327,7 @@ cdef class Table:
             add_name(&names, key, LC_SHARED)
             if lc_list_key(self.table, names.names, &rows) != LC_OK:
                 raise MemoryError
-            return release_rows(self.table, &rows)
+            return lc_release_rows(self.table, &rows, False)
         finally:
             lc_rows_clear(&rows, dispose)
             end_names(&names)
@@ -353,7 +349,6 @@ cdef class Table:
         What is held stays held and can be released. Closing twice is fine.
         """
         lc_table_close(self.table)
-        hand_off()
 
     @property
     def closed(self):
@@ -367,6 +362,7 @@ cdef class Table:
 
 if not lc_handle_forks():
     raise MemoryError
+lc_call_after_waking(hand_over)
 
 
 def ignore():

@@ -53,7 +53,6 @@ cdef class Grant:
             NotHeldError: the grant has ended. Nothing changed.
         """
         cdef lc_status status = lc_downgrade(self.manager.table, self.request)
-        hand_off()
         if status != LC_OK:
             self.manager._fail(status, self, [], None)
 
@@ -67,7 +66,7 @@ cdef class Grant:
             timeout: seconds to wait; None for ever, 0 not at all.
 
         Raises:
-            LockConflictError, LockTimeoutError, ManagerClosedError: as for acquire().
+            LockConflictError, LockTimeoutError, ManagerClosedError, LockError: as for acquire().
             DeadlockError: waiting could never end, as when two upgrade the same key.
             NotHeldError: the grant has ended.
         """
@@ -119,7 +118,6 @@ cdef class Grant:
             status = lc_transfer(
                 self.manager.table, self.request, NULL if owner is None else &name, &rows
             )
-            hand_off()
             if status == LC_BUSY:
                 raise RuntimeError("cannot transfer a grant while it is being upgraded")
             if status != LC_OK:

@@ -31,6 +31,7 @@ cdef class Lock:
         Raises:
             DeadlockError: waiting could never end.
             ManagerClosedError: the manager is or was closed.
+            LockError: in a child process, if a signal handler forked during the wait.
         """
         cdef double seconds = INFINITY
         if blocking is not True or timeout is not MINUS_ONE:

@@ -290,9 +290,9 @@ try_acquire(lc_table *table, lc_request *request)
     /* The table's reference. Nobody else knows the request yet. */
     atomic_store_explicit(&request->references, 2, memory_order_relaxed);
     uint32_t n = request->n_links;
-    if (n == 1   ? acquire_free_keys(table, request, 1, now)
-        : n == 2 ? acquire_free_keys(table, request, 2, now)
-                 : n <= LC_FEW && acquire_free_keys(table, request, n, now)) {
+    if (n == 1       ? acquire_free_keys(table, request, 1, now)
+            : n == 2 ? acquire_free_keys(table, request, 2, now)
+                     : n <= LC_FEW && acquire_free_keys(table, request, n, now)) {
         return LC_OK;
     }
     lc_status status = acquire_keys(table, request, now);
@@ -368,9 +368,9 @@ lc_release(lc_table *table, lc_request *request)
         return release_no_keys(request);
     }
     uint32_t n = request->n_links;
-    if (n == 1   ? release_lone_keys(table, request, 1)
-        : n == 2 ? release_lone_keys(table, request, 2)
-                 : n <= LC_FEW && release_lone_keys(table, request, n)) {
+    if (n == 1       ? release_lone_keys(table, request, 1)
+            : n == 2 ? release_lone_keys(table, request, 2)
+                     : n <= LC_FEW && release_lone_keys(table, request, n)) {
         drop_table_reference(request);
         lc_resize_if_due(table);
         return LC_OK;

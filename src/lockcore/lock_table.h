@@ -99,6 +99,7 @@ struct lc_request {
     atomic_uchar state;     /* lc_state */
     uint8_t owner_is_boxed; /* `owner` was allocated apart: lc_transfer() */
     uint8_t n_upgrades;     /* under way; `owner` stays as it is meanwhile */
+    uint8_t is_upgrade;     /* part of another's grant: lc_request_upgrade() */
     uint32_t size;          /* bytes it was allocated with */
     uint64_t token;         /* of the grant; grows over the whole table */
     int64_t since;          /* ns, lc_now(): granted, or arrived if it waits */
@@ -189,6 +190,10 @@ lc_request *lc_next_ended(const lc_request *request);
 /* Refuses all that comes later and shuts out all who wait. Holders stay. */
 void lc_table_close(lc_table *table);
 bool lc_table_is_closed(lc_table *table);
+
+/* From now on each call of a function below that has called waiters back calls this, too,
+ * in the end and once, holding no mutex. For once in a process, before any waits. */
+void lc_call_after_waking(void (*call)(void));
 
 /* From now on fork() finds every table whole, and leaves it so in both processes. For
  * once in a process. Returns: false without memory. */
@@ -281,8 +286,10 @@ lc_status lc_break_deadlock(lc_table *table, lc_request *request, lc_rows *cycle
 lc_status lc_release(lc_table *table, lc_request *request);
 
 /* Releases every request that `rows` lists as holding, all of them before anybody who
- * waits is granted. Reorders the rows. Returns: how many requests were held. */
-size_t lc_release_rows(lc_table *table, lc_rows *rows);
+ * waits is granted. `of_owner`: the rows were listed for an owner, and what it has
+ * transferred since then stays. Reorders the rows.
+ * Returns: how many were held, but for upgrades, which are part of a grant. */
+size_t lc_release_rows(lc_table *table, lc_rows *rows, bool of_owner);
 
 /* ---- changing what is held ------------------------------------------------- */
 

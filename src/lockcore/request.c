@@ -170,6 +170,7 @@ set_up(lc_request *request, uint32_t n_links, void *payload)
     atomic_init(&request->state, LC_NEW);
     request->owner_is_boxed = false;
     request->n_upgrades = 0;
+    request->is_upgrade = false;
     request->token = 0;
     request->since = 0;
     request->payload = payload;
@@ -315,8 +316,11 @@ lc_request *
 lc_copy_shared(const lc_request *request, void *payload)
 {
     lc_request *upgrade = copy_request(request, payload, true);
-    for (uint32_t i = 0; upgrade != NULL && i < upgrade->n_links; i++) {
-        upgrade->links[i].mode = LC_EXCLUSIVE;
+    if (upgrade != NULL) {
+        upgrade->is_upgrade = true;
+        for (uint32_t i = 0; i < upgrade->n_links; i++) {
+            upgrade->links[i].mode = LC_EXCLUSIVE;
+        }
     }
     return upgrade;
 }

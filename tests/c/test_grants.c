@@ -240,6 +240,6 @@ TEST(free_returns_what_was_still_held_or_waited_for)
     CHECK_INT(n, 3);
     CHECK(lc_request_drop(held) && lc_request_drop(waiting->request));
     lc_request_free(held, NULL);
-    lc_request_free(waiting->request);
+    lc_request_free(waiting->request, NULL);
     free(waiting);
 }

@@ -171,6 +171,6 @@ TABLE_TEST(keys_with_one_hash_do_not_meet)
     CHECK_INT(lc_count_held(table), 6);
     for (int i = 0; i < 6; i++) {
         CHECK_INT(lc_release(table, requests[i]), LC_OK);
-        lc_request_free(requests[i]);
+        lc_request_free(requests[i], NULL);
     }
 }
