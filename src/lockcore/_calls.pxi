@@ -29,10 +29,12 @@ cdef tuple NAMES = ("exclusive", "shared")
 
 cdef inline bint is_common(Py_ssize_t n, PyObject *names) noexcept:
     """Whether the arguments are `exclusive`, or `exclusive` and `shared`, and nothing else."""
-    if n != 0 or names == NULL or PyTuple_GET_ITEM(<tuple> names, 0) != exclusive_name:
+    if n != 0 or names == NULL:
         return False
     n = PyTuple_GET_SIZE(<tuple> names)
-    return n == 1 or (n == 2 and PyTuple_GET_ITEM(<tuple> names, 1) == shared_name)
+    if n == 0 or n > 2 or PyTuple_GET_ITEM(<tuple> names, 0) != exclusive_name:
+        return False
+    return n == 1 or PyTuple_GET_ITEM(<tuple> names, 1) == shared_name
 
 
 cdef object quick_try_acquire(object table, PyObject *const *arguments, Py_ssize_t n,

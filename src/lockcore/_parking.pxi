@@ -189,8 +189,9 @@ cdef int park(Table table, lc_request *request, int64_t deadline, lc_rows *rows)
                     status = lc_break_deadlock(table.table, request, rows)
                 if status == LC_QUEUED and now >= deadline:
                     status = lc_cancel(table.table, request, True, rows)
-                elif status == LC_NO_MEMORY and lc_cancel(table.table, request, False, NULL) == LC_OK:
-                    lc_release(table.table, request)  # nobody is told of the grant
+                elif status == LC_NO_MEMORY:
+                    if lc_cancel(table.table, request, False, NULL) == LC_OK:
+                        lc_release(table.table, request)  # nobody is told of the grant
             if woken == PY_LOCK_INTR:
                 check_signals(table.table, request, status)
                 if table.generation != generation:
