@@ -32,7 +32,7 @@ static lc_request *new_request(const raw_key *key)
 static void drop(lc_request *request)
 {
     if (lc_request_drop(request)) {
-        lc_request_free(request);
+        lc_request_free(request, NULL);
     }
 }
 

@@ -11,6 +11,7 @@ Row: TypeAlias = tuple[Key, int, Owner | None, str | Message | None, bool, int, 
 
 CONFLICT: Final[int]
 TIMED_OUT: Final[int]
+FORKED: Final[int]
 NOT_HELD: Final[int]
 CLOSED: Final[int]
 DEADLOCK: Final[int]

@@ -12,10 +12,12 @@ from lockcore._core import Grant, Lock
 from lockcore._errors import (
     DeadlockError,
     LockConflictError,
+    LockError,
     LockTimeoutError,
     ManagerClosedError,
     NotHeldError,
 )
+from lockcore._messages import describe_request
 from lockcore._types import (
     Holder,
     Key,
@@ -168,6 +170,11 @@ class LockManager(_core.Table):
         request = Request(grant.exclusive, grant.shared, grant.owner, grant._message)
         if status == _core.CLOSED:
             raise ManagerClosedError(request)
+        if status == _core.FORKED:
+            raise LockError(
+                f"cannot acquire {describe_request(request)}: the process was forked during the "
+                "wait, which is the parent's"
+            )
         if status == _core.DEADLOCK:
             steps = zip(rows[::2], rows[1::2], strict=True)
             raise DeadlockError(request, [(_waiter(row), _blocker(other)) for row, other in steps])

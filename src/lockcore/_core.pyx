@@ -23,6 +23,7 @@ include "_parking.pxi"
 
 CONFLICT = <int> LC_CONFLICT
 TIMED_OUT = <int> TIMED_OUT_
+FORKED = <int> FORKED_
 NOT_HELD = <int> LC_NOT_HELD
 CLOSED = <int> LC_CLOSED
 DEADLOCK = <int> LC_DEADLOCK
@@ -33,8 +34,9 @@ EXCLUSIVE = <int> LC_EXCLUSIVE
 cdef enum:
     # Requests of so many keys let go of the GIL while they are granted or released.
     MANY = 256
-    # One more status: a conflict that has lasted.
+    # More statuses: a conflict that has lasted; a wait that is the parent process's.
     TIMED_OUT_ = -1
+    FORKED_ = -3
 
 cdef dict STATES = {
     LC_NEW: "ended",
@@ -92,6 +94,7 @@ cdef int wait_for(Table table, lc_request *request, double seconds, lc_rows *row
     """Acquires, waiting so long at most. Returns LC_OK, or why not, with `rows` for it."""
     cdef lc_status status
     cdef lc_waiter *waiter
+    cdef int outcome
     if seconds == 0:
         status = lc_acquire(table.table, request, NULL, rows)
         if status == LC_CONFLICT:
@@ -110,8 +113,8 @@ cdef int wait_for(Table table, lc_request *request, double seconds, lc_rows *row
             PyThread_free_lock(waiter.parker)
             free(waiter)
         return status
-    status = park(table.table, request, deadline_of(seconds), rows)
-    return TIMED_OUT_ if status == LC_CONFLICT else status
+    outcome = park(table, request, deadline_of(seconds), rows)
+    return TIMED_OUT_ if outcome == LC_CONFLICT else outcome
 
 
 cdef object acquire_or_fail(Table table, Grant grant, double seconds, object timeout):
@@ -150,18 +153,33 @@ cdef inline lc_status attempt(lc_table *table, lc_request *request) noexcept:
 cdef inline lc_status release(lc_table *table, lc_request *request) noexcept:
     cdef lc_status status
     if request.n_links < MANY:
-        status = lc_release(table, request)
-        hand_off()
-        return status
+        return lc_release(table, request)
     with nogil:
         status = lc_release(table, request)
     return status
 
 
-cdef object release_rows(lc_table *table, lc_rows *rows):
-    n = lc_release_rows(table, rows)
-    hand_off()
-    return n
+cdef inline object granted(Table table, object exclusive, object shared, object owner,
+                           object message, object timeout):
+    """What Table.acquire() returns."""
+    cdef double seconds = seconds_of(timeout)
+    cdef Grant grant = new_grant(table)
+    grant.request = build(table, exclusive, shared, owner, message)
+    return acquire_or_fail(table, grant, seconds, timeout)
+
+
+cdef inline object granted_or_none(Table table, object exclusive, object shared, object owner,
+                                   object message):
+    """What Table.try_acquire() returns."""
+    # Made before it is held: afterwards nothing may fail.
+    cdef Grant grant = new_grant(table)
+    grant.request = build(table, exclusive, shared, owner, message)
+    cdef lc_status status = try_acquire(table.table, grant.request)
+    if status == LC_OK:
+        return grant
+    if status == LC_CLOSED:
+        table._fail(CLOSED, None, [], None)
+    return None
 
 
 # ---- classes ----------------------------------------------------------------------------
@@ -203,11 +221,10 @@ cdef class Table:
             LockTimeoutError: it has waited so long. Names every blocker.
             DeadlockError: waiting could never end.
             ManagerClosedError: the manager is or was closed.
+            LockError: in a child process, if a signal handler forked during the wait.
             TypeError, ValueError: bad arguments; nothing was touched.
         """
-        cdef double seconds = seconds_of(timeout)
-        cdef Grant grant = new_grant(self, build(self, exclusive, shared, owner, message))
-        return acquire_or_fail(self, grant, seconds, timeout)
+        return granted(self, exclusive, shared, owner, message, timeout)
 
     def try_acquire(self, *, exclusive=(), shared=(), owner=None, message=None):
         """Acquires all keys at once if nobody is in the way; else returns None.
@@ -219,14 +236,7 @@ cdef class Table:
             ManagerClosedError: the manager is closed.
             TypeError, ValueError: bad arguments; nothing was touched.
         """
-        # Made before it is held: afterwards nothing may fail.
-        cdef Grant grant = new_grant(self, build(self, exclusive, shared, owner, message))
-        cdef lc_status status = try_acquire(self.table, grant.request)
-        if status == LC_OK:
-            return grant
-        if status == LC_CLOSED:
-            self._fail(CLOSED, None, [], None)
-        return None
+        return granted_or_none(self, exclusive, shared, owner, message)
 
     def lock(self, *, exclusive=(), shared=(), owner=None, message=None):
         """Returns a prepared lock over these keys, shaped like threading.Lock.
@@ -240,7 +250,8 @@ cdef class Table:
 
     def _attempt(self, *, exclusive=(), shared=(), owner=None, message=None):
         """Returns a grant that is held or, when somebody is in the way, new: for `_queue`."""
-        cdef Grant grant = new_grant(self, build(self, exclusive, shared, owner, message))
+        cdef Grant grant = new_grant(self)
+        grant.request = build(self, exclusive, shared, owner, message)
         if attempt(self.table, grant.request) == LC_CLOSED:
             self._fail(CLOSED, grant, [], None)
         return grant
@@ -303,7 +314,7 @@ cdef class Table:
         cdef lc_rows rows = lc_rows(NULL, 0, 0)
         try:
             self.list_holders(owner, &rows)
-            return release_rows(self.table, &rows)
+            return lc_release_rows(self.table, &rows, owner is not None)
         finally:
             lc_rows_clear(&rows, dispose)
 
@@ -316,7 +327,7 @@ cdef class Table:
             add_name(&names, key, LC_SHARED)
             if lc_list_key(self.table, names.names, &rows) != LC_OK:
                 raise MemoryError
-            return release_rows(self.table, &rows)
+            return lc_release_rows(self.table, &rows, False)
         finally:
             lc_rows_clear(&rows, dispose)
             end_names(&names)
@@ -338,7 +349,6 @@ cdef class Table:
         What is held stays held and can be released. Closing twice is fine.
         """
         lc_table_close(self.table)
-        hand_off()
 
     @property
     def closed(self):
@@ -352,6 +362,7 @@ cdef class Table:
 
 if not lc_handle_forks():
     raise MemoryError
+lc_call_after_waking(hand_over)
 
 
 def ignore():
@@ -368,3 +379,4 @@ cdef void drop_all(lc_request *request) noexcept:
 
 include "_grant.pxi"
 include "_lock.pxi"
+include "_calls.pxi"

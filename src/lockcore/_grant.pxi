@@ -1,21 +1,28 @@
 # Grants, and what changes them.
 
 
-cdef inline Grant new_grant(Table manager, lc_request *request):
-    """Takes over the reference to the request, even if it raises."""
+# Grants that nobody refers to, kept for the next ones: the GIL guards them.
+cdef enum:
+    MANY_SPARES = 64
+
+cdef PyObject *spare_grants[MANY_SPARES]
+cdef uint32_t n_spare_grants = 0
+
+
+cdef inline Grant new_grant(Table manager):
+    """Returns a grant whose request is still to come."""
+    global n_spare_grants
     cdef Grant grant
-    try:
+    if n_spare_grants > 0:
+        n_spare_grants -= 1
+        grant = <Grant> spare_grants[n_spare_grants]
+    else:
         grant = Grant.__new__(Grant)
-    except MemoryError:
-        drop(request)
-        raise
-    grant.request = request
     grant.manager = manager
     return grant
 
 
 @cython.final
-@cython.freelist(64)
 @cython.no_gc
 cdef class Grant:
     """The fact that a request holds its keys.
@@ -29,10 +36,6 @@ cdef class Grant:
 
     def __init__(self):
         raise TypeError("grants come from LockManager.acquire()")
-
-    def __dealloc__(self):
-        if self.request != NULL:
-            drop(self.request)
 
     def release(self):
         """Gives back all keys, and lets those run who waited for them. Never blocks.
@@ -50,7 +53,6 @@ cdef class Grant:
             NotHeldError: the grant has ended. Nothing changed.
         """
         cdef lc_status status = lc_downgrade(self.manager.table, self.request)
-        hand_off()
         if status != LC_OK:
             self.manager._fail(status, self, [], None)
 
@@ -64,7 +66,7 @@ cdef class Grant:
             timeout: seconds to wait; None for ever, 0 not at all.
 
         Raises:
-            LockConflictError, LockTimeoutError, ManagerClosedError: as for acquire().
+            LockConflictError, LockTimeoutError, ManagerClosedError, LockError: as for acquire().
             DeadlockError: waiting could never end, as when two upgrade the same key.
             NotHeldError: the grant has ended.
         """
@@ -79,7 +81,8 @@ cdef class Grant:
         check(manager, self, status, [])
         upgrade = None
         try:
-            upgrade = new_upgrade(manager, self.request)
+            upgrade = new_grant(manager)
+            upgrade.request = new_upgrade(manager, self.request)
             if upgrade.request.n_links > 0:
                 acquire_or_fail(manager, upgrade, seconds, timeout)
         except BaseException:
@@ -115,7 +118,6 @@ cdef class Grant:
             status = lc_transfer(
                 self.manager.table, self.request, NULL if owner is None else &name, &rows
             )
-            hand_off()
             if status == LC_BUSY:
                 raise RuntimeError("cannot transfer a grant while it is being upgraded")
             if status != LC_OK:
@@ -211,6 +213,40 @@ cdef class Grant:
         )
 
 
+ctypedef void (*destructor)(PyObject *) noexcept
+cdef destructor free_grant
+
+
+cdef void end_grant(PyObject *grant) noexcept:
+    """Drops the request of a grant that nobody refers to any more, and keeps or frees the grant.
+
+    Not a `__dealloc__`, around which Cython saves and restores the exception of the moment:
+    dropping a request raises none.
+    """
+    global n_spare_grants
+    cdef lc_request *request = (<Grant> grant).request
+    cdef void *payload
+    if request != NULL and lc_request_drop(request):
+        if request.waiter != NULL:
+            dispose(request)
+        else:
+            payload = request.payload
+            lc_request_free(request, LC_SPARES)
+            Py_XDECREF(<PyObject *> payload)
+    (<Grant> grant).request = NULL
+    (<Grant> grant).manager = None
+    # SAFETY: the next grant's reference is the first one to it again.
+    if LC_HAS_SPARES and n_spare_grants < MANY_SPARES:
+        spare_grants[n_spare_grants] = grant
+        n_spare_grants += 1
+    else:
+        free_grant(grant)
+
+
+free_grant = (<PyTypeObject *> Grant).tp_dealloc
+(<PyTypeObject *> Grant).tp_dealloc = end_grant
+
+
 cdef int check(Table manager, Grant grant, lc_status status, list rows) except -1:
     if status == LC_NO_MEMORY:
         raise MemoryError
@@ -223,7 +259,7 @@ cdef lc_status begin_upgrade(lc_table *table, lc_request *request) noexcept:
     return LC_NOT_HELD if request.n_links == 0 else lc_begin_upgrade(table, request)
 
 
-cdef Grant new_upgrade(Table manager, lc_request *of):
+cdef lc_request *new_upgrade(Table manager, lc_request *of) except NULL:
     cdef lc_request *request
     cdef uint32_t i
     message = <object> of.payload if of.payload != NULL else None
@@ -238,4 +274,4 @@ cdef Grant new_upgrade(Table manager, lc_request *of):
     if message is not None:
         Py_INCREF(message)
         request.payload = <void *> message
-    return new_grant(manager, request)
+    return request

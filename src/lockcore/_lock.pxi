@@ -31,6 +31,7 @@ cdef class Lock:
         Raises:
             DeadlockError: waiting could never end.
             ManagerClosedError: the manager is or was closed.
+            LockError: in a child process, if a signal handler forked during the wait.
         """
         cdef double seconds = INFINITY
         if blocking is not True or timeout is not MINUS_ONE:
@@ -91,6 +92,7 @@ cdef class Lock:
                    object timeout) except -1:
         cdef lc_rows rows = lc_rows(NULL, 0, 0)
         cdef int outcome = status
+        cdef Grant grant
         try:
             if status == LC_CONFLICT:
                 if seconds == 0:
@@ -102,10 +104,9 @@ cdef class Lock:
             if outcome == LC_NO_MEMORY:
                 raise MemoryError
             if outcome != LC_OK:
-                self.manager._fail(
-                    outcome, new_grant(self.manager, lc_request_keep(request)), take_rows(&rows),
-                    timeout,
-                )
+                grant = new_grant(self.manager)
+                grant.request = lc_request_keep(request)
+                self.manager._fail(outcome, grant, take_rows(&rows), timeout)
             return True
         finally:
             lc_rows_clear(&rows, dispose)

@@ -81,6 +81,9 @@ cdef extern from "lock_table.h" nogil:
         lc_request *below
         lc_link *links
 
+    ctypedef struct lc_spares:
+        pass
+
     ctypedef struct lc_row:
         lc_request *request
         const lc_key *owner
@@ -112,15 +115,16 @@ cdef extern from "lock_table.h" nogil:
     lc_request *lc_next_ended(const lc_request *request)
     void lc_table_close(lc_table *table)
     bint lc_table_is_closed(lc_table *table)
+    void lc_call_after_waking(void (*call)() noexcept nogil)
     bint lc_handle_forks()
     lc_request *lc_table_empty(lc_table *table)
 
-    lc_request *lc_request_new(lc_name *names, uint32_t *n, const lc_name *owner, void *payload)
+    lc_request *lc_request_new(lc_name *names, uint32_t *n, const lc_name *owner, lc_spares *spares)
     lc_request *lc_request_copy(const lc_request *request, void *payload)
     lc_request *lc_request_keep(lc_request *request)
     bint lc_request_drop(lc_request *request)
     bint lc_request_is_ours(const lc_request *request)
-    void lc_request_free(lc_request *request)
+    void lc_request_free(lc_request *request, lc_spares *spares)
     int lc_request_state(const lc_request *request)
 
     lc_status lc_try_acquire(lc_table *table, lc_request *request)
@@ -130,7 +134,7 @@ cdef extern from "lock_table.h" nogil:
     lc_status lc_cancel(lc_table *table, lc_request *request, bint timed_out, lc_rows *blockers)
     lc_status lc_break_deadlock(lc_table *table, lc_request *request, lc_rows *cycle)
     lc_status lc_release(lc_table *table, lc_request *request)
-    size_t lc_release_rows(lc_table *table, lc_rows *rows)
+    size_t lc_release_rows(lc_table *table, lc_rows *rows, bint of_owner)
 
     lc_status lc_downgrade(lc_table *table, lc_request *request)
     lc_status lc_transfer(

@@ -26,6 +26,17 @@ cdef extern from *:
     #define LC_HAS_GIL 1
     #endif
 
+    /* Spare requests, which the GIL guards. None without it, nor where a use after free is
+     * looked for. */
+    #if defined(Py_GIL_DISABLED) || defined(LC_DEBUG) || defined(__SANITIZE_ADDRESS__)
+    #define LC_HAS_SPARES 0
+    #define LC_SPARES ((lc_spares *)NULL)
+    #else
+    static lc_spares lc_spares_of_the_gil;
+    #define LC_HAS_SPARES 1
+    #define LC_SPARES (&lc_spares_of_the_gil)
+    #endif
+
     static inline bool lc_has_resumed(lc_waiter *waiter)
     {
         return atomic_load_explicit(&waiter->has_resumed, memory_order_relaxed);
@@ -36,6 +47,8 @@ cdef extern from *:
     }
     """
     bint LC_HAS_GIL
+    bint LC_HAS_SPARES
+    lc_spares *LC_SPARES
     bint lc_has_resumed(lc_waiter *) nogil
     void lc_set_resumed(lc_waiter *, bint) nogil
     int PyGILState_Check() nogil
@@ -46,13 +59,13 @@ cdef enum:
     # The longest single park; also keeps microseconds far from overflow.
     LONGEST_PARK_NS = 3_600_000_000_000
     # How long a thread that has woken another lets go of the GIL at most.
-    HAND_OFF_NS = 200_000
+    HAND_OVER_NS = 200_000
 
 cdef enum:
     FOR_EVER = 0x7FFFFFFFFFFFFFFF
 
 
-# The thread woken last by whoever has the GIL, until hand_off(). Guarded by the GIL.
+# The thread woken last by whoever has the GIL, until hand_over(). Guarded by the GIL.
 cdef lc_request *last_woken = NULL
 
 
@@ -60,7 +73,8 @@ cdef void wake_thread(lc_request *request) noexcept nogil:
     global last_woken
     cdef lc_request *former
     PyThread_release_lock(request.waiter.parker)
-    if LC_HAS_GIL and PyGILState_Check():
+    # One that only looks for a deadlock does so without the GIL.
+    if LC_HAS_GIL and lc_request_state(request) != LC_WAITING and PyGILState_Check():
         former = last_woken
         last_woken = request
         request = former
@@ -68,11 +82,36 @@ cdef void wake_thread(lc_request *request) noexcept nogil:
         drop(request)
 
 
+cdef void hand_over() noexcept nogil:
+    """Lets a thread just woken run, where the GIL would make it wait for a switch interval.
+
+    The core calls this in the end of whatever has woken somebody.
+    """
+    if LC_HAS_GIL and PyGILState_Check():
+        with gil:
+            if last_woken != NULL:
+                yield_gil()
+
+
+cdef void yield_gil() noexcept:
+    global last_woken
+    cdef lc_request *request = last_woken
+    cdef int64_t end
+    last_woken = NULL
+    with nogil:
+        end = lc_now() + HAND_OVER_NS
+        while not lc_has_resumed(request.waiter) and lc_now() < end:
+            lc_yield_thread()
+    drop(request)
+
+
 cdef void wake_callback(lc_request *request) noexcept nogil:
+    cdef bint is_wanted
     with gil:
-        if not call_back(<object> request.waiter.parker):
-            # Whoever waited will never know. Let the next one run.
-            lc_release(request.waiter.table, request)
+        is_wanted = call_back(<object> request.waiter.parker)
+    if not is_wanted:
+        # Whoever waited will never know. Let the next one run.
+        lc_release(request.waiter.table, request)
     drop(request)
 
 
@@ -95,7 +134,7 @@ cdef void dispose(lc_request *request) noexcept nogil:
             PyThread_free_lock(waiter.parker)
         else:
             callback = waiter.parker
-    lc_request_free(request)
+    lc_request_free(request, NULL)
     if payload != NULL or callback != NULL:
         with gil:
             Py_XDECREF(<PyObject *> payload)
@@ -122,30 +161,12 @@ cdef lc_waiter *new_waiter(lc_table *table, object callback) except NULL:
     return waiter
 
 
-cdef inline int hand_off() noexcept:
-    """Lets a thread just woken run, where the GIL would make it wait for a switch interval."""
-    if LC_HAS_GIL and last_woken != NULL:
-        yield_gil()
-    return 0
-
-
-cdef void yield_gil() noexcept:
-    global last_woken
-    cdef lc_request *request = last_woken
-    cdef int64_t end
-    last_woken = NULL
-    with nogil:
-        end = lc_now() + HAND_OFF_NS
-        while not lc_has_resumed(request.waiter) and lc_now() < end:
-            lc_yield_thread()
-    drop(request)
-
-
-cdef lc_status park(lc_table *table, lc_request *request, int64_t deadline, lc_rows *rows) except *:
+cdef int park(Table table, lc_request *request, int64_t deadline, lc_rows *rows) except? -2:
     """Waits until the request is granted or has left its queues; then returns which.
 
     Raises what a signal handler raises, with the request neither held nor queued.
     """
+    cdef unsigned long generation = table.generation
     cdef int64_t now = lc_now()
     # Nobody can wait for an owner without a name, so only a wake-up makes those look.
     cdef int64_t look = now + OPTIMISTIC_NS if request.owner != NULL else FOR_EVER
@@ -153,25 +174,30 @@ cdef lc_status park(lc_table *table, lc_request *request, int64_t deadline, lc_r
     cdef PyLockStatus woken
     cdef lc_status status = LC_QUEUED
     lc_set_resumed(request.waiter, False)
-    while status == LC_QUEUED:
-        until = min(look, deadline, now + LONGEST_PARK_NS)
-        with nogil:
-            woken = PyThread_acquire_lock_timed(
-                request.waiter.parker, max(until - now, 0) // 1000, 1
-            )
-            now = lc_now()
-            if lc_request_state(request) == LC_HELD:
-                status = LC_OK
-            elif woken == PY_LOCK_ACQUIRED or now >= look:
-                look = FOR_EVER
-                status = lc_break_deadlock(table, request, rows)
-            if status == LC_QUEUED and now >= deadline:
-                status = lc_cancel(table, request, True, rows)
-            elif status == LC_NO_MEMORY and lc_cancel(table, request, False, NULL) == LC_OK:
-                lc_release(table, request)  # nobody is told of the grant
-        if woken == PY_LOCK_INTR:
-            check_signals(table, request, status)
-    lc_set_resumed(request.waiter, True)
+    try:
+        while status == LC_QUEUED:
+            until = min(look, deadline, now + LONGEST_PARK_NS)
+            with nogil:
+                woken = PyThread_acquire_lock_timed(
+                    request.waiter.parker, max(until - now, 0) // 1000, 1
+                )
+                now = lc_now()
+                if lc_request_state(request) == LC_HELD:
+                    status = LC_OK
+                elif woken == PY_LOCK_ACQUIRED or now >= look:
+                    look = FOR_EVER
+                    status = lc_break_deadlock(table.table, request, rows)
+                if status == LC_QUEUED and now >= deadline:
+                    status = lc_cancel(table.table, request, True, rows)
+                elif status == LC_NO_MEMORY:
+                    if lc_cancel(table.table, request, False, NULL) == LC_OK:
+                        lc_release(table.table, request)  # nobody is told of the grant
+            if woken == PY_LOCK_INTR:
+                check_signals(table.table, request, status)
+                if table.generation != generation:
+                    return FORKED_
+    finally:
+        lc_set_resumed(request.waiter, True)
     return status
 
 

@@ -2,6 +2,7 @@
 
 cdef extern from "Python.h":
     Py_ssize_t PyList_GET_SIZE(object)
+    PyObject *PyList_GET_ITEM(object, Py_ssize_t)
     object PyList_GetSlice(object, Py_ssize_t, Py_ssize_t)
     Py_ssize_t PY_SSIZE_T_MAX
     Py_ssize_t PyObject_Size(object)
@@ -159,8 +160,36 @@ cdef lc_request *build_one(object key, object message) except NULL:
     cdef uint32_t n = 1
     name_key(key, &name, scratch, &kept)
     name.mode = LC_EXCLUSIVE
-    cdef lc_request *request = lc_request_new(&name, &n, NULL, NULL)
+    cdef lc_request *request = lc_request_new(&name, &n, NULL, LC_SPARES)
     drop_kept(kept)
+    if request == NULL:
+        raise MemoryError
+    if message is not None:
+        Py_INCREF(message)
+        request.payload = <void *> message
+    return request
+
+
+cdef lc_request *build_few(list exclusive, object shared, uint32_t n, object message) except NULL:
+    """As build_any(), for lists of `n` keys, few, that nobody changes meanwhile, and no owner."""
+    cdef lc_name names[FEW]
+    cdef unsigned char scratch[FEW * SCRATCH]
+    cdef kept_t *kept = NULL
+    cdef lc_request *request
+    cdef uint32_t n_exclusive = <uint32_t> PyList_GET_SIZE(exclusive)
+    cdef uint32_t i
+    cdef PyObject *key
+    try:
+        for i in range(n):
+            if i < n_exclusive:
+                key = PyList_GET_ITEM(exclusive, i)
+            else:
+                key = PyList_GET_ITEM(shared, i - n_exclusive)
+            name_key(<object> key, &names[i], scratch + i * SCRATCH, &kept)
+            names[i].mode = LC_EXCLUSIVE if i < n_exclusive else LC_SHARED
+        request = lc_request_new(names, &n, NULL, LC_SPARES)
+    finally:
+        drop_kept(kept)
     if request == NULL:
         raise MemoryError
     if message is not None:
@@ -175,10 +204,17 @@ cdef inline lc_request *build(Table table, object exclusive, object shared, obje
 
     Its payload is NULL, the message of all keys, or a tuple of that and one for each link.
     """
+    cdef Py_ssize_t n = 0
     check_message(table, message)
-    if shared is NO_KEYS and owner is None and type(exclusive) is list:
-        if PyList_GET_SIZE(exclusive) == 1:
-            return build_one(lc_first_item(exclusive), message)
+    if owner is None and type(exclusive) is list:
+        if shared is NO_KEYS:
+            n = PyList_GET_SIZE(exclusive)
+            if n == 1:
+                return build_one(lc_first_item(exclusive), message)
+        elif type(shared) is list:
+            n = PyList_GET_SIZE(exclusive) + PyList_GET_SIZE(shared)
+        if LC_HAS_GIL and 0 < n <= FEW:
+            return build_few(exclusive, shared, <uint32_t> n, message)
     return build_any(table, exclusive, shared, owner, message)
 
 
@@ -206,7 +242,7 @@ cdef lc_request *build_any(Table table, object exclusive, object shared, object 
         if owner is not None:
             name_owner(owner, &owner_name, owner_scratch, &kept_owner)
         request = lc_request_new(
-            names.names, &names.n, NULL if owner is None else &owner_name, NULL
+            names.names, &names.n, NULL if owner is None else &owner_name, LC_SPARES
         )
         if request == NULL:
             raise MemoryError
@@ -214,7 +250,7 @@ cdef lc_request *build_any(Table table, object exclusive, object shared, object 
             try:
                 message = in_order_of_links(message, messages, &names)
             except BaseException:
-                lc_request_free(request)
+                lc_request_free(request, LC_SPARES)
                 raise
         if message is not None:
             Py_INCREF(message)

@@ -162,7 +162,7 @@ drop_table_reference(lc_request *request)
 
 /* ---- the common shape: a few keys, with nobody else at them -----------------
  *
- * `n` is the request's n_links, passed so that the compiler makes a version for 1.
+ * `n` is the request's n_links, passed so that the compiler makes versions for 1 and 2.
  */
 
 /* Locks the buckets of a request of at most LC_FEW keys, in order. */
@@ -290,8 +290,9 @@ try_acquire(lc_table *table, lc_request *request)
     /* The table's reference. Nobody else knows the request yet. */
     atomic_store_explicit(&request->references, 2, memory_order_relaxed);
     uint32_t n = request->n_links;
-    if (LC_LIKELY(n == 1) ? acquire_free_keys(table, request, 1, now)
-                          : n <= LC_FEW && acquire_free_keys(table, request, n, now)) {
+    if (n == 1       ? acquire_free_keys(table, request, 1, now)
+            : n == 2 ? acquire_free_keys(table, request, 2, now)
+                     : n <= LC_FEW && acquire_free_keys(table, request, n, now)) {
         return LC_OK;
     }
     lc_status status = acquire_keys(table, request, now);
@@ -367,8 +368,9 @@ lc_release(lc_table *table, lc_request *request)
         return release_no_keys(request);
     }
     uint32_t n = request->n_links;
-    if (LC_LIKELY(n == 1) ? release_lone_keys(table, request, 1)
-                          : n <= LC_FEW && release_lone_keys(table, request, n)) {
+    if (n == 1       ? release_lone_keys(table, request, 1)
+            : n == 2 ? release_lone_keys(table, request, 2)
+                     : n <= LC_FEW && release_lone_keys(table, request, n)) {
         drop_table_reference(request);
         lc_resize_if_due(table);
         return LC_OK;

@@ -99,6 +99,8 @@ struct lc_request {
     atomic_uchar state;     /* lc_state */
     uint8_t owner_is_boxed; /* `owner` was allocated apart: lc_transfer() */
     uint8_t n_upgrades;     /* under way; `owner` stays as it is meanwhile */
+    uint8_t is_upgrade;     /* part of another's grant: lc_request_upgrade() */
+    uint32_t size;          /* bytes it was allocated with */
     uint64_t token;         /* of the grant; grows over the whole table */
     int64_t since;          /* ns, lc_now(): granted, or arrived if it waits */
     void *payload;          /* the caller's; never looked at */
@@ -107,6 +109,18 @@ struct lc_request {
     lc_request *below;      /* the caller's, for lists of requests */
     lc_link links[];        /* in the order of the keys' hashes */
 };
+
+/* Memory of small requests, kept for the next ones: much quicker than malloc(). The caller
+ * guards it, as by a lock that it has anyway; whatever takes one also takes NULL. */
+#define LC_SPARE_LINKS 4
+#define LC_SPARE_SIZE 512   /* bytes */
+#define LC_MANY_SPARES 64
+typedef struct lc_spares {
+    struct {
+        lc_request *first;  /* the others through `below` */
+        uint32_t n;
+    } of[LC_SPARE_LINKS + 1]; /* by the number of links */
+} lc_spares;
 
 /* What a request needs to wait, from malloc; the request frees it at its end. */
 struct lc_waiter {
@@ -177,6 +191,10 @@ lc_request *lc_next_ended(const lc_request *request);
 void lc_table_close(lc_table *table);
 bool lc_table_is_closed(lc_table *table);
 
+/* From now on each call of a function below that has called waiters back calls this, too,
+ * in the end and once, holding no mutex. For once in a process, before any waits. */
+void lc_call_after_waking(void (*call)(void));
+
 /* From now on fork() finds every table whole, and leaves it so in both processes. For
  * once in a process. Returns: false without memory. */
 bool lc_handle_forks(void);
@@ -192,7 +210,7 @@ lc_request *lc_table_empty(lc_table *table);
  * *n is set to the number of links, and names[i].position to the index of the name
  * that became links[i].
  * Returns: NULL without memory. */
-lc_request *lc_request_new(lc_name *names, uint32_t *n, const lc_name *owner, void *payload);
+lc_request *lc_request_new(lc_name *names, uint32_t *n, const lc_name *owner, lc_spares *spares);
 
 /* Returns: a new request for the same keys, modes and owner, or NULL. */
 lc_request *lc_request_copy(const lc_request *request, void *payload);
@@ -205,7 +223,8 @@ lc_request_keep(lc_request *request)
     return request;
 }
 
-void lc_request_free(lc_request *request);
+/* Frees the request, or keeps its memory among the spares. */
+void lc_request_free(lc_request *request, lc_spares *spares);
 
 /* Returns: whether nobody else has a reference, so that it may be acquired again. */
 static inline bool
@@ -267,8 +286,10 @@ lc_status lc_break_deadlock(lc_table *table, lc_request *request, lc_rows *cycle
 lc_status lc_release(lc_table *table, lc_request *request);
 
 /* Releases every request that `rows` lists as holding, all of them before anybody who
- * waits is granted. Reorders the rows. Returns: how many requests were held. */
-size_t lc_release_rows(lc_table *table, lc_rows *rows);
+ * waits is granted. `of_owner`: the rows were listed for an owner, and what it has
+ * transferred since then stays. Reorders the rows.
+ * Returns: how many were held, but for upgrades, which are part of a grant. */
+size_t lc_release_rows(lc_table *table, lc_rows *rows, bool of_owner);
 
 /* ---- changing what is held ------------------------------------------------- */
 

@@ -116,7 +116,7 @@ put_in_order(const lc_name *names, uint32_t n, lc_order *order, size_t *bytes)
 
 /* Most ids are short, and then a call of memcpy() costs more than the copy: two
  * copies that may overlap do for a whole range of sizes. */
-static inline void
+static LC_ALWAYS_INLINE void
 copy_bytes(unsigned char *to, const void *from, uint32_t size)
 {
     const unsigned char *bytes = from;
@@ -135,8 +135,8 @@ copy_bytes(unsigned char *to, const void *from, uint32_t size)
     }
 }
 
-unsigned char *
-lc_copy_name(lc_key *key, const lc_name *name, unsigned char *bytes)
+static LC_ALWAYS_INLINE unsigned char *
+copy_name(lc_key *key, const lc_name *name, unsigned char *bytes)
 {
     key->hash = name->hash;
     key->bytes = bytes;
@@ -145,6 +145,12 @@ lc_copy_name(lc_key *key, const lc_name *name, unsigned char *bytes)
     copy_bytes(bytes, name->group, name->group_size);
     copy_bytes(bytes + name->group_size, name->id, name->id_size);
     return bytes + key->size;
+}
+
+unsigned char *
+lc_copy_name(lc_key *key, const lc_name *name, unsigned char *bytes)
+{
+    return copy_name(key, name, bytes);
 }
 
 static unsigned char *
@@ -164,6 +170,7 @@ set_up(lc_request *request, uint32_t n_links, void *payload)
     atomic_init(&request->state, LC_NEW);
     request->owner_is_boxed = false;
     request->n_upgrades = 0;
+    request->is_upgrade = false;
     request->token = 0;
     request->since = 0;
     request->payload = payload;
@@ -181,19 +188,41 @@ set_up_link(lc_link *link, uint32_t index, uint8_t mode)
     link->had_queue = link->is_blocked = link->is_open = false;
 }
 
-static lc_request *
+static inline lc_request *
+get_memory(uint32_t n_links, size_t size, lc_spares *spares)
+{
+    lc_request *request;
+    if (spares != NULL && n_links <= LC_SPARE_LINKS && spares->of[n_links].first != NULL) {
+        request = spares->of[n_links].first;
+        spares->of[n_links].first = request->below;
+        spares->of[n_links].n--;
+        if (LC_LIKELY(request->size >= size)) {
+            return request;
+        }
+        free(request); /* a larger one will take its place */
+    }
+    /* As much as malloc() would round it up to, so that a key nearly as long fits, too. */
+    size = (size + 7) / 16 * 16 + 8;
+    request = lc_malloc(size);
+    if (request != NULL) {
+        request->size = (uint32_t)(size < UINT32_MAX ? size : UINT32_MAX);
+    }
+    return request;
+}
+
+static LC_ALWAYS_INLINE lc_request *
 new_request(lc_name *names, const lc_order *order, uint32_t n_links, size_t bytes_of_keys,
-            const lc_name *owner, void *payload)
+            const lc_name *owner, lc_spares *spares)
 {
     size_t size = sizeof(lc_request) + n_links * sizeof(lc_link) + bytes_of_keys;
     if (owner != NULL) {
         size += sizeof(lc_key) + name_bytes(owner);
     }
-    lc_request *request = lc_malloc(size);
+    lc_request *request = get_memory(n_links, size, spares);
     if (request == NULL) {
         return NULL;
     }
-    set_up(request, n_links, payload);
+    set_up(request, n_links, NULL);
     unsigned char *bytes = (unsigned char *)&request->links[n_links];
     if (owner != NULL) {
         /* SAFETY: links are a multiple of eight bytes, so the key is aligned. */
@@ -203,18 +232,27 @@ new_request(lc_name *names, const lc_order *order, uint32_t n_links, size_t byte
     for (uint32_t i = 0; i < n_links; i++) {
         const lc_name *name = &names[order[i].index];
         set_up_link(&request->links[i], i, name->mode);
-        bytes = lc_copy_name(&request->links[i].key, name, bytes);
+        bytes = copy_name(&request->links[i].key, name, bytes);
         names[i].position = order[i].index;
     }
     return request;
 }
 
 lc_request *
-lc_request_new(lc_name *names, uint32_t *n, const lc_name *owner, void *payload)
+lc_request_new(lc_name *names, uint32_t *n, const lc_name *owner, lc_spares *spares)
 {
-    if (LC_LIKELY(*n <= 1)) {
-        const lc_order only = {0};
-        return new_request(names, &only, *n, *n == 1 ? name_bytes(names) : 0, owner, payload);
+    const lc_order only = {0};
+    if (LC_LIKELY(*n == 1)) {
+        return new_request(names, &only, 1, name_bytes(names), owner, spares);
+    }
+    if (*n == 2 && names[0].hash != names[1].hash) {
+        uint32_t first = names[1].hash < names[0].hash;
+        const lc_order both[] = {{0, first}, {0, 1 - first}};
+        size_t size = name_bytes(&names[0]) + name_bytes(&names[1]);
+        return new_request(names, both, 2, size, owner, spares);
+    }
+    if (*n == 0) {
+        return new_request(names, &only, 0, 0, owner, spares);
     }
     lc_order few[LC_FEW], *order = few;
     if (*n > LC_FEW) {
@@ -225,7 +263,7 @@ lc_request_new(lc_name *names, uint32_t *n, const lc_name *owner, void *payload)
     }
     size_t bytes = 0;
     *n = put_in_order(names, *n, order, &bytes);
-    lc_request *request = new_request(names, order, *n, bytes, owner, payload);
+    lc_request *request = new_request(names, order, *n, bytes, owner, spares);
     if (order != few) {
         free(order);
     }
@@ -248,7 +286,7 @@ copy_request(const lc_request *request, void *payload, bool only_shared)
             n_links++;
         }
     }
-    lc_request *copy = lc_malloc(size);
+    lc_request *copy = get_memory(n_links, size, NULL);
     if (copy == NULL) {
         return NULL;
     }
@@ -278,21 +316,40 @@ lc_request *
 lc_copy_shared(const lc_request *request, void *payload)
 {
     lc_request *upgrade = copy_request(request, payload, true);
-    for (uint32_t i = 0; upgrade != NULL && i < upgrade->n_links; i++) {
-        upgrade->links[i].mode = LC_EXCLUSIVE;
+    if (upgrade != NULL) {
+        upgrade->is_upgrade = true;
+        for (uint32_t i = 0; i < upgrade->n_links; i++) {
+            upgrade->links[i].mode = LC_EXCLUSIVE;
+        }
     }
     return upgrade;
 }
 
+static bool
+keep_as_spare(lc_request *request, lc_spares *spares)
+{
+    uint32_t n = request->n_links;
+    if (spares == NULL || n > LC_SPARE_LINKS || request->size > LC_SPARE_SIZE
+        || spares->of[n].n == LC_MANY_SPARES) {
+        return false;
+    }
+    request->below = spares->of[n].first;
+    spares->of[n].first = request;
+    spares->of[n].n++;
+    return true;
+}
+
 void
-lc_request_free(lc_request *request)
+lc_request_free(lc_request *request, lc_spares *spares)
 {
     lc_owner_box *box = request->owner_is_boxed ? (lc_owner_box *)request->owner : NULL;
-    while (box != NULL) {
+    while (LC_UNLIKELY(box != NULL)) {
         lc_owner_box *older = box->older;
         free(box);
         box = older;
     }
     free(request->waiter);
-    free(request);
+    if (!keep_as_spare(request, spares)) {
+        free(request);
+    }
 }

@@ -332,12 +332,21 @@ lc_open_keys(lc_table *table, const lc_request *request)
     }
 }
 
+static void (*after_waking)(void);
+
+void
+lc_call_after_waking(void (*call)(void))
+{
+    after_waking = call;
+}
+
 void
 lc_finish(lc_table *table, lc_woken *woken)
 {
     settle(table, woken);
     lc_wake_deadlocked(table, woken);
     lc_request *request = woken->first, *called = woken->called;
+    bool has_woken = request != NULL || called != NULL;
     lc_mutex_unlock(&table->wait_mutex);
     LC_SYNC("before-wake");
     while (request != NULL) {
@@ -351,6 +360,9 @@ lc_finish(lc_table *table, lc_woken *woken)
         atomic_store_explicit(&called->waiter->is_called, false, memory_order_release);
         called->waiter->wake(called);
         called = next;
+    }
+    if (has_woken && after_waking != NULL) {
+        after_waking();
     }
 }
 
@@ -462,17 +474,20 @@ lc_release_slow(lc_table *table, lc_request *request)
 }
 
 size_t
-lc_release_rows(lc_table *table, lc_rows *rows)
+lc_release_rows(lc_table *table, lc_rows *rows, bool of_owner)
 {
-    size_t n = 0;
+    size_t n = 0, n_grants = 0;
     lc_woken woken = {0};
     lc_mutex_lock(&table->wait_mutex);
     for (size_t i = 0; i < rows->n; i++) {
-        lc_request *request = rows->rows[i].request;
-        if (!rows->rows[i].is_waiter && withdraw_if_held(table, request)) {
-            lc_row row = rows->rows[n];
-            rows->rows[n++] = rows->rows[i];
-            rows->rows[i] = row;
+        lc_row row = rows->rows[i];
+        lc_request *request = row.request;
+        /* Since it was listed it may have been transferred. */
+        bool is_meant = !row.is_waiter && (!of_owner || lc_keys_match(request->owner, row.owner));
+        if (is_meant && withdraw_if_held(table, request)) {
+            rows->rows[i] = rows->rows[n];
+            rows->rows[n++] = row;
+            n_grants += !request->is_upgrade;
             /* The table's reference; the row has one. */
             atomic_fetch_sub_explicit(&request->references, 1, memory_order_acq_rel);
         }
@@ -484,7 +499,7 @@ lc_release_rows(lc_table *table, lc_rows *rows)
     }
     lc_finish(table, &woken);
     lc_resize_if_due(table);
-    return n;
+    return n_grants;
 }
 
 void

@@ -128,7 +128,7 @@ clear(void)
 {
     lc_rows rows = {0};
     CHECK_INT(lc_list_holders(table, NULL, &rows), LC_OK);
-    size_t n = lc_release_rows(table, &rows);
+    size_t n = lc_release_rows(table, &rows, false);
     lc_rows_clear(&rows, dispose);
     return n;
 }

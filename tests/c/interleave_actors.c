@@ -127,7 +127,7 @@ list(const op *op, bool releases)
     }
     if (releases) {
         REQUIRE(lc_list_holders(now.table, NULL, &rows) == LC_OK);
-        lc_release_rows(now.table, &rows);
+        lc_release_rows(now.table, &rows, false);
     }
     lc_rows_clear(&rows, dispose);
 }

@@ -295,7 +295,7 @@ rules_release_all(rules *rules, uint32_t requests)
         if ((requests >> i & 1) && request->state == R_HELD) {
             request->state = R_ENDED;
             keys |= keys_of(request);
-            n++;
+            n += i < MAX_SLOTS; /* an upgrade is part of its grant */
         }
     }
     reconsider(rules, keys);

@@ -40,7 +40,8 @@ int rules_transfer(rules *rules, int request, int owner);
 int rules_begin_upgrade(rules *rules, int request);
 void rules_build_upgrade(rules *rules, int request, int upgrade);
 int rules_end_upgrade(rules *rules, int request, int upgrade, bool was_granted);
-int rules_release_all(rules *rules, uint32_t requests); /* a bit for each: how many were held */
+int rules_release_all(rules *rules,
+                      uint32_t requests); /* a bit for each: how many grants were held */
 void rules_close(rules *rules);
 
 /* Returns: a number that is nobody's. */

@@ -232,15 +232,15 @@ look_around(uint64_t *random)
     lc_rows rows = {0};
     uint32_t number = below(random, n_keys);
     lc_name name = owner_name(&number);
-    bool lists_key = chance(random, 50);
+    bool lists_key = chance(random, 50), of_owner = !lists_key && chance(random, 50);
     name.hash = lists_key ? (number + 1) * UINT64_C(0xD1B54A32D192ED03) : name.hash;
     if (lists_key) {
         REQUIRE(lc_list_key(stress_table, &name, &rows) == LC_OK);
     } else {
-        REQUIRE(lc_list_holders(stress_table, chance(random, 50) ? &name : NULL, &rows) == LC_OK);
+        REQUIRE(lc_list_holders(stress_table, of_owner ? &name : NULL, &rows) == LC_OK);
     }
     if (is_clearing) {
-        atomic_fetch_add(&counts.force_released, lc_release_rows(stress_table, &rows));
+        atomic_fetch_add(&counts.force_released, lc_release_rows(stress_table, &rows, of_owner));
     }
     lc_rows_clear(&rows, dispose);
 }
@@ -307,8 +307,7 @@ dump(void)
             fprintf(stderr, "\n");
         }
     }
-    fprintf(stderr, "  waiting: %zu, wait mutex %s, counters:\n",
-            stress_table->n_waiting,
+    fprintf(stderr, "  waiting: %zu, wait mutex %s, counters:\n", stress_table->n_waiting,
             atomic_load(&stress_table->wait_mutex.taken) ? "taken" : "open");
     for (unsigned i = 0; i < n_keys; i++) {
         fprintf(stderr, "  key %u: counter %ld, value %ld\n", i, atomic_load(&cells[i].counter),

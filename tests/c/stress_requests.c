@@ -24,7 +24,7 @@ dispose(lc_request *request)
         pthread_cond_destroy(&parker->changed);
         free(parker);
     }
-    lc_request_free(request);
+    lc_request_free(request, NULL);
     atomic_fetch_sub(&n_requests, 1);
 }
 

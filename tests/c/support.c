@@ -308,7 +308,7 @@ release_numbers(lc_request **requests, uint32_t n)
     for (uint32_t i = 0; i < n; i++) {
         CHECK_INT(lc_release(table, requests[i]), LC_OK);
         CHECK(lc_request_drop(requests[i]));
-        lc_request_free(requests[i]);
+        lc_request_free(requests[i], NULL);
     }
 }
 
@@ -323,7 +323,7 @@ table_bits(void)
 void
 dispose(lc_request *request)
 {
-    lc_request_free(request);
+    lc_request_free(request, NULL);
 }
 
 void
@@ -354,7 +354,7 @@ finish(void)
     for (size_t i = 0; i < n_parties; i++) {
         CHECK_INT(atomic_load(&parties[i]->request->references), 1);
         CHECK(lc_request_drop(parties[i]->request));
-        lc_request_free(parties[i]->request);
+        lc_request_free(parties[i]->request, NULL);
         free(parties[i]);
     }
     n_parties = 0;

@@ -51,7 +51,7 @@ end(lc_request *request)
     }
     CHECK_INT(atomic_load(&request->references), 1);
     CHECK(lc_request_drop(request));
-    lc_request_free(request);
+    lc_request_free(request, NULL);
 }
 
 static lc_request *
@@ -134,7 +134,7 @@ list_everything(void)
     lc_status status = lc_list_holders(table, NULL, &rows);
     CHECK(status == LC_OK || (status == LC_NO_MEMORY && rows.n == 0));
     if (status == LC_OK) {
-        lc_release_rows(table, &rows);
+        lc_release_rows(table, &rows, false);
     }
     lc_rows_clear(&rows, dispose);
 }

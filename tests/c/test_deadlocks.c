@@ -358,7 +358,7 @@ TABLE_TEST(cycle_closed_by_release_rows_is_found)
     lc_rows rows = {0};
     lc_name key = name_of("k");
     CHECK_INT(lc_list_key(table, &key, &rows), LC_OK);
-    CHECK_INT(lc_release_rows(table, &rows), 2);
+    CHECK_INT(lc_release_rows(table, &rows, false), 2);
     lc_rows_clear(&rows, dispose);
     CHECK(!holds(h) && !holds(k));
     party *all[] = {x, y};

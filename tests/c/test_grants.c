@@ -233,13 +233,13 @@ TEST(free_returns_what_was_still_held_or_waited_for)
         CHECK_INT(lc_request_state(ended), LC_ENDED);
         CHECK_INT(lc_request_drop(ended), ended == shared);
         if (ended == shared) {
-            lc_request_free(ended);
+            lc_request_free(ended, NULL);
         }
         n++;
     }
     CHECK_INT(n, 3);
     CHECK(lc_request_drop(held) && lc_request_drop(waiting->request));
-    lc_request_free(held);
-    lc_request_free(waiting->request);
+    lc_request_free(held, NULL);
+    lc_request_free(waiting->request, NULL);
     free(waiting);
 }

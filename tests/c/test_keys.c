@@ -39,7 +39,7 @@ check_keys(lc_name *names, uint32_t n, uint32_t expected)
         CHECK(!lc_keys_match(&request->links[i - 1].key, &request->links[i].key));
         CHECK(request->links[i - 1].key.hash <= request->links[i].key.hash);
     }
-    lc_request_free(request);
+    lc_request_free(request, NULL);
 }
 
 TEST(kinds_of_ids_are_apart)
@@ -91,7 +91,7 @@ TEST(exclusive_wins_over_shared_and_the_first_name_is_the_origin)
             CHECK_INT(request->n_links, 1);
             CHECK_INT(request->links[0].mode, LC_EXCLUSIVE);
             CHECK_INT(copy[0].position, order == 0 ? 6 : 0);
-            lc_request_free(request);
+            lc_request_free(request, NULL);
         }
     }
 }
@@ -108,7 +108,7 @@ TEST(request_copies_the_bytes_of_its_keys_and_owner)
     CHECK(memcmp(request->links[0].key.bytes, "groupid", 7) == 0);
     CHECK(memcmp(request->owner->bytes, "owner", 5) == 0);
     CHECK_INT(request->links[0].key.shape, 5 << 8 | LC_STR1 << 4 | LC_STR1);
-    lc_request_free(request);
+    lc_request_free(request, NULL);
 }
 
 TEST(copy_of_a_request_is_complete)
@@ -124,9 +124,9 @@ TEST(copy_of_a_request_is_complete)
     }
     CHECK(lc_keys_match(copy->owner, request->owner));
     CHECK(copy->payload == &payload);
-    lc_request_free(request);
+    lc_request_free(request, NULL);
     CHECK(memcmp(copy->owner->bytes, "owner", 5) == 0);
-    lc_request_free(copy);
+    lc_request_free(copy, NULL);
 }
 
 TABLE_TEST(upgrade_of_a_request_has_its_shared_keys_exclusive)
@@ -139,8 +139,8 @@ TABLE_TEST(upgrade_of_a_request_has_its_shared_keys_exclusive)
         CHECK_INT(upgrade->links[i].index, i);
     }
     CHECK(lc_keys_match(upgrade->owner, request->owner));
-    lc_request_free(upgrade);
-    lc_request_free(request);
+    lc_request_free(upgrade, NULL);
+    lc_request_free(request, NULL);
 }
 
 TEST(sort_of_many_keys_is_by_hash_and_keeps_all)
@@ -171,6 +171,6 @@ TABLE_TEST(keys_with_one_hash_do_not_meet)
     CHECK_INT(lc_count_held(table), 6);
     for (int i = 0; i < 6; i++) {
         CHECK_INT(lc_release(table, requests[i]), LC_OK);
-        lc_request_free(requests[i]);
+        lc_request_free(requests[i], NULL);
     }
 }

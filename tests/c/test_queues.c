@@ -316,7 +316,7 @@ TABLE_TEST(release_rows_ends_all_before_anybody_is_granted)
     lc_rows rows = {0};
     CHECK_INT(lc_list_holders(table, NULL, &rows), LC_OK);
     CHECK_INT(rows.n, 2);
-    CHECK_INT(lc_release_rows(table, &rows), 2);
+    CHECK_INT(lc_release_rows(table, &rows, false), 2);
     CHECK_INT(rows.n, 2);
     lc_rows_clear(&rows, dispose);
     CHECK(holds(y) && waits(z));
@@ -331,12 +331,12 @@ TABLE_TEST(release_rows_counts_a_request_of_many_keys_once_and_leaves_waiters)
     lc_name b = name_of("b");
     CHECK_INT(lc_list_key(table, &b, &rows), LC_OK);
     CHECK_INT(rows.n, 2);
-    CHECK_INT(lc_release_rows(table, &rows), 1);
+    CHECK_INT(lc_release_rows(table, &rows, false), 1);
     lc_rows_clear(&rows, dispose);
     CHECK(!holds(x) && holds(y) && holds(z));
     CHECK_INT(lc_list_holders(table, NULL, &rows), LC_OK);
     release(y);
-    CHECK_INT(lc_release_rows(table, &rows), 1);
+    CHECK_INT(lc_release_rows(table, &rows, false), 1);
     lc_rows_clear(&rows, dispose);
 }
 
@@ -372,4 +372,29 @@ TABLE_TEST(queues_work_in_an_overfull_bucket)
         release(waiting[order[8 - i]]);
         CHECK_TEXT(at(key), "");
     }
+}
+
+static int n_after_waking;
+
+static void
+count_after_waking(void)
+{
+    n_after_waking++;
+    lc_mutex_lock(&table->wait_mutex); /* is open */
+    lc_mutex_unlock(&table->wait_mutex);
+}
+
+TABLE_TEST(call_after_waking_comes_once_when_all_were_woken)
+{
+    lc_call_after_waking(count_after_waking);
+    party *x = ask("x", "a!"), *y = ask("y", "a"), *z = ask("z", "a"), *w = ask("w", "a!");
+    CHECK_INT(n_after_waking, 0);
+    release(x);
+    CHECK(y->wakes == 1 && z->wakes == 1);
+    CHECK_INT(n_after_waking, 1);
+    cancel(w);
+    release(y);
+    release(z);
+    CHECK_INT(n_after_waking, 1);
+    lc_call_after_waking(NULL);
 }

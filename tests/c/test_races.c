@@ -160,7 +160,7 @@ TABLE_TEST(clear_grants_to_those_who_queued_after_it_looked)
     lc_rows rows = {0};
     CHECK_INT(lc_list_holders(table, NULL, &rows), LC_OK);
     party *y = ask("y", "a!"), *z = ask("z", "b!");
-    CHECK_INT(lc_release_rows(table, &rows), 1);
+    CHECK_INT(lc_release_rows(table, &rows, false), 1);
     lc_rows_clear(&rows, dispose);
     CHECK(!holds(x) && holds(y) && holds(z));
 }
@@ -190,6 +190,34 @@ TABLE_TEST(cancel_that_comes_after_clear_leaves_the_grant)
     CHECK_INT(clear(), 1);
     CHECK_INT(go_on(&canceller), LC_OK);
     CHECK(holds(y));
+}
+
+TABLE_TEST(release_of_all_of_an_owner_leaves_what_it_gave_away_meanwhile)
+{
+    party *given = ask("x", "a!"), *nameless = ask("x", "b!"), *kept = ask("x", "c!");
+    party *back = ask("x", "d!");
+    lc_rows rows = {0};
+    lc_name x = name_of("x");
+    CHECK_INT(lc_list_holders(table, &x, &rows), LC_OK);
+    CHECK_INT(rows.n, 4);
+    CHECK_INT(transfer(given, "y"), LC_OK);
+    CHECK_INT(transfer(nameless, NULL), LC_OK);
+    CHECK_INT(transfer(back, "y"), LC_OK);
+    CHECK_INT(transfer(back, "x"), LC_OK);
+    CHECK_INT(lc_release_rows(table, &rows, true), 2);
+    lc_rows_clear(&rows, dispose);
+    CHECK(holds(given) && holds(nameless) && !holds(kept) && !holds(back));
+}
+
+TABLE_TEST(clear_ends_what_is_transferred_meanwhile)
+{
+    party *given = ask("x", "a!");
+    lc_rows rows = {0};
+    CHECK_INT(lc_list_holders(table, NULL, &rows), LC_OK);
+    CHECK_INT(transfer(given, "y"), LC_OK);
+    CHECK_INT(lc_release_rows(table, &rows, false), 1);
+    lc_rows_clear(&rows, dispose);
+    CHECK(!holds(given));
 }
 
 /* ---- transfer x release ---------------------------------------------------- */
@@ -251,10 +279,21 @@ TABLE_TEST(upgrade_of_what_is_cleared_meanwhile_holds_nothing)
     party *x = ask("x", "a b!");
     party *upgrade = begin_upgrade(x);
     CHECK_INT(upgrade->status, LC_OK);
-    CHECK_INT(clear(), 2);
+    CHECK_INT(clear(), 1);
     CHECK_INT(end_upgrade(x, upgrade), LC_NOT_HELD);
     CHECK_INT(release(upgrade), LC_NOT_HELD);
     CHECK_INT(release(x), LC_NOT_HELD);
+}
+
+TABLE_TEST(clear_counts_a_grant_and_its_upgrades_once)
+{
+    party *x = ask("x", "a b!"), *y = ask("y", "c");
+    party *one = begin_upgrade(x), *two = begin_upgrade(x), *z = ask("z", "a!");
+    CHECK(holds(one) && holds(two) && waits(z));
+    CHECK_INT(clear(), 2);
+    CHECK(!holds(one) && !holds(two) && !holds(x) && !holds(y) && holds(z));
+    CHECK_INT(end_upgrade(x, one), LC_NOT_HELD);
+    CHECK_INT(end_upgrade(x, two), LC_NOT_HELD);
 }
 
 static party *upgrade_of_x;
@@ -296,7 +335,7 @@ TABLE_TEST(downgrade_while_an_upgrade_is_built_is_no_race)
         CHECK_INT(go_on(&downgrader), LC_OK);
         lc_end_upgrade(table, x->request, NULL);
         CHECK(lc_request_drop(upgrade));
-        lc_request_free(upgrade);
+        lc_request_free(upgrade, NULL);
         release(x);
     }
 }

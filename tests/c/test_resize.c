@@ -21,7 +21,7 @@ TABLE_TEST(table_grows_with_its_keys_and_shrinks_again)
         for (uint32_t i = 0; i < MANY; i += 997) {
             lc_request *other = numbered_request(i, LC_SHARED);
             CHECK_INT(lc_try_acquire(table, other), LC_CONFLICT);
-            lc_request_free(other);
+            lc_request_free(other, NULL);
         }
         release_numbers(requests, MANY);
         CHECK_INT(lc_count_held(table), 0);
@@ -102,7 +102,7 @@ TEST(free_of_a_resized_table_gives_all_pages_back)
     for (lc_request *ended = lc_table_free(table), *next; ended != NULL; ended = next) {
         next = lc_next_ended(ended);
         CHECK(lc_request_drop(ended));
-        lc_request_free(ended);
+        lc_request_free(ended, NULL);
         n++;
     }
     CHECK_INT(n, MANY);
@@ -149,7 +149,7 @@ come_and_go(void *argument)
             lc_release(table, request);
         }
     }
-    lc_request_free(request);
+    lc_request_free(request, NULL);
     return NULL;
 }
 
@@ -212,7 +212,7 @@ TABLE_TEST(table_that_gets_no_pages_works_as_it_is)
     CHECK_INT(lc_count_held(table), 20000);
     lc_request *other = numbered_request(7, LC_SHARED);
     CHECK_INT(lc_try_acquire(table, other), LC_CONFLICT);
-    lc_request_free(other);
+    lc_request_free(other, NULL);
     there_are_no_pages = false;
     release_numbers(requests, 20000);
     CHECK_INT(table_bits(), LC_MIN_BITS);

@@ -121,10 +121,10 @@ TABLE_TEST(row_keeps_a_request_that_nobody_else_knows)
     lc_name a = name_of("a"), b = name_of("b");
     CHECK_INT(lc_list_key(table, &a, &first), LC_OK);
     CHECK_INT(lc_list_key(table, &b, &second), LC_OK);
-    CHECK_INT(lc_release_rows(table, &first), 1);
+    CHECK_INT(lc_release_rows(table, &first, false), 1);
     lc_rows_clear(&first, dispose);
     CHECK_INT(lc_request_state(second.rows[0].request), LC_ENDED);
-    CHECK_INT(lc_release_rows(table, &second), 0);
+    CHECK_INT(lc_release_rows(table, &second, false), 0);
     lc_rows_clear(&second, dispose);
 }
 

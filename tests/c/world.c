@@ -178,7 +178,7 @@ clear(world *world, actor_state *actor)
         actor->phase = 1;
         return;
     }
-    size_t n = lc_release_rows(world->table, &actor->rows);
+    size_t n = lc_release_rows(world->table, &actor->rows, false);
     lc_rows_clear(&actor->rows, dispose);
     REQUIRE((size_t)rules_release_all(&world->rules, actor->listed) == n);
     end_op(actor);

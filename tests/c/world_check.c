@@ -32,7 +32,7 @@ world_end(world *world)
         if (world->requests[i] != NULL) {
             lc_release(world->table, world->requests[i]);
             REQUIRE(lc_request_drop(world->requests[i]));
-            lc_request_free(world->requests[i]);
+            lc_request_free(world->requests[i], NULL);
         }
     }
     /* An empty table is as good as a new one. */

@@ -166,3 +166,65 @@ print(json.dumps([set(answers) == {6}, len(manager)]))
 """
     )
     assert report_of(program) == [True, 3]
+
+
+FORKING_IN_A_HANDLER = """
+import json, os, signal, sys, threading
+import warnings
+from lockcore import LockError, LockManager
+
+warnings.simplefilter("ignore", DeprecationWarning)  # we know that there are threads
+manager = LockManager()
+holder = manager.acquire(exclusive=["a"])
+reader, writer = os.pipe()
+children = []
+
+def wait():
+    try:
+        return {wait}
+    except LockError as error:
+        return [type(error).__name__, str(error)]
+
+def handle(number, frame):
+    {before}
+    children.append(os.fork())
+    if children[-1]:
+        os.waitpid(children[-1], 0)
+        holder.is_held and holder.release()
+
+def send():
+    pause = threading.Event()
+    while not manager.waiters("a"):
+        pause.wait(0.001)
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+
+signal.signal(signal.SIGUSR1, handle)
+threading.Thread(target=send, daemon=True).start()
+said = wait()
+if children[-1] == 0:
+    report = [said, len(manager), manager.waiters("a"), manager.acquire(exclusive=["a"]).is_held]
+    os.write(writer, json.dumps(report).encode())
+    os._exit(0)
+os.close(writer)
+with open(reader) as answer:
+    print(json.dumps(dict(child=json.loads(answer.read()), parent=said)))
+"""
+
+THE_PARENTS = [
+    "LockError",
+    "cannot acquire 'a' exclusive: the process was forked during the wait, which is the parent's",
+]
+WAITS = {
+    "acquire": ("manager.acquire(exclusive=['a']).is_held", THE_PARENTS),
+    "acquire-timeout": ("manager.acquire(exclusive=['a'], timeout=5).is_held", THE_PARENTS),
+    "acquire-owner": ("manager.acquire(exclusive=['a'], owner='me').is_held", THE_PARENTS),
+    "lock": ("manager.lock(exclusive=['a']).acquire()", THE_PARENTS),
+    "lock-timeout": ("manager.lock(exclusive=['a']).acquire(timeout=5)", THE_PARENTS),
+}
+
+
+@pytest.mark.parametrize(("wait", "error"), WAITS.values(), ids=WAITS)
+@pytest.mark.parametrize("before", ["pass", "holder.release()"], ids=["queued", "granted"])
+def test_child_of_a_handler_does_not_go_on_with_the_wait(wait, error, before):
+    program = FORKING_IN_A_HANDLER.format(wait=wait, before=before)
+    assert report_of(program) == {"child": [error, 0, [], True], "parent": True}

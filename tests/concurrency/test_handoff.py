@@ -7,6 +7,7 @@ which a releaser makes way, so a test tries again; without making way no try wou
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 
@@ -58,6 +59,109 @@ def test_waiter_runs_while_the_releaser_computes(lock_manager, background, relea
         lock_manager.clear()
         if has_run:
             return
+    raise AssertionError("the waiter ran in none of the tries")
+
+
+def behind(manager):
+    """A request that waits at "a" and that others wait behind, though it holds nothing there."""
+    manager.acquire(shared=["a"], owner="reader")
+    manager.acquire(exclusive=["b"], owner="writer")
+    manager._submit(exclusive=["b"], owner="reader")
+    return manager._submit(exclusive=["a"], owner="writer")
+
+
+LEAVES = {
+    "cancel": lambda waiter: waiter._cancel(),
+    "time_out": lambda waiter: waiter._time_out(),
+    "break_deadlock": lambda waiter: waiter._break_deadlock(),
+}
+
+
+@pytest.mark.parametrize("leave", LEAVES.values(), ids=LEAVES)
+def test_waiter_runs_while_one_who_stopped_waiting_computes(lock_manager, background, leave):
+    def wait():
+        with lock_manager.acquire(shared=["a"], owner="waiter"):
+            marks.append(threading.get_ident())
+
+    for _ in range(TRIES):
+        marks = []
+        waiter = behind(lock_manager)
+        thread = background(wait)
+        until_queued(lock_manager, "a", 2)
+        leave(waiter)
+        has_run = compute_until(marks)
+        thread.result()
+        lock_manager.clear()
+        lock_manager.clear()
+        if has_run:
+            return
+    raise AssertionError("the waiter ran in none of the tries")
+
+
+ACQUIRES = {
+    "try_acquire": lambda manager: manager.try_acquire(shared=["a"], owner="waiter"),
+    "acquire": lambda manager: manager.acquire(shared=["a"], owner="waiter"),
+    "lock": lambda manager: manager.lock(shared=["a"], owner="waiter").acquire(),
+}
+
+
+@pytest.mark.parametrize("acquire", ACQUIRES.values(), ids=ACQUIRES)
+def test_waiter_runs_while_its_owner_who_gained_the_key_computes(
+    lock_manager, background, acquire
+):
+    def wait():
+        with lock_manager.acquire(exclusive=["a"], owner="waiter"):
+            marks.append(threading.get_ident())
+
+    for _ in range(TRIES):
+        marks = []
+        holder = lock_manager.acquire(exclusive=["a"])
+        lock_manager.acquire(exclusive=["b"])
+        lock_manager._submit(shared=["a", "b"])
+        thread = background(wait)
+        until_queued(lock_manager, "a", 2)
+        holder.release()
+        assert len(lock_manager.waiters("a")) == 2
+        acquire(lock_manager)
+        has_run = compute_until(marks)
+        thread.result()
+        lock_manager.clear()
+        lock_manager.clear()
+        if has_run:
+            return
+    raise AssertionError("the waiter ran in none of the tries")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+def test_waiter_runs_while_one_whose_wait_a_handler_ended_computes(lock_manager, background):
+    def handle(number, frame):
+        raise LookupError
+
+    def send():
+        until_queued(lock_manager, "a", 2)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+
+    def wait():
+        until_queued(lock_manager, "a")
+        with lock_manager.acquire(shared=["a"]):
+            marks.append(threading.get_ident())
+
+    former = signal.signal(signal.SIGUSR1, handle)
+    try:
+        for _ in range(TRIES):
+            marks = []
+            reader = lock_manager.acquire(shared=["a"])
+            sender, thread = background(send), background(wait)
+            with pytest.raises(LookupError):
+                lock_manager.acquire(exclusive=["a"])
+            has_run = compute_until(marks)
+            sender.result()
+            thread.result()
+            reader.release()
+            if has_run:
+                return
+    finally:
+        signal.signal(signal.SIGUSR1, former)
     raise AssertionError("the waiter ran in none of the tries")
 
 
