@@ -1,1 +1,0 @@
-"""The demo: a day of an engine that manages virtual machines, on real files and processes."""
