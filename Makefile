@@ -28,14 +28,16 @@ COMPILED := setup.py pyproject.toml $(wildcard src/lockcore/*.[ch] src/lockcore/
 	python/lockcore/*.pxd)
 C_FILES := $(wildcard src/lockcore/*.[ch] tests/c/*.[ch])
 
-.PHONY: help demo test test-c test-python test-free-threaded build bench bench-report lint format wheels clean
+.PHONY: help demo test test-c test-python test-free-threaded \
+	test-address-sanitizer test-thread-sanitizer build bench bench-all \
+	bench-compare bench-report lint format wheels clean
 .NOTPARALLEL:
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## Play an engine's day on real files, with a crash and a recovery
-	$(BIN)/python -m lockcore demo
+	PYTHONPATH=examples $(BIN)/python -m virtualization demo
 
 test: test-c test-python ## Run the C tests (plain and under sanitizers), then pytest
 
@@ -44,38 +46,92 @@ test-c: ## Build the C core alone and run its tests
 
 TEST_GROUP ?= test
 test-python: $(INSTALLED) $(VENV)/.group-$(TEST_GROUP) ## Run pytest; PYTEST_ARGS=... adds arguments
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(TEST_UNDER) $(BIN)/python -m pytest $(PYTEST_ARGS)
 
+FREE_THREADED_PYTHON ?= $(shell for p in python3.14t python3.13t /opt/python-nogil/bin/python3.13t; do \
+	command -v $$p && break; done)
 test-free-threaded: ## Run pytest without the GIL; FREE_THREADED_PYTHON=... names the interpreter
 	@python="$(FREE_THREADED_PYTHON)"; \
-	for p in python3.14t python3.13t /opt/python-nogil/bin/python3.13t; do \
-		[ -n "$$python" ] || python=$$(command -v $$p || true); \
-	done; \
 	if [ -z "$$python" ]; then \
 		echo "no free-threaded Python found: set FREE_THREADED_PYTHON to a python3.13t or later" >&2; \
 		exit 1; \
 	fi; \
 	"$$python" -c 'import sys; sys.exit(getattr(sys, "_is_gil_enabled", lambda: True)())' || { \
 		echo "$$python runs with the GIL: a free-threaded build is needed" >&2; exit 1; }; \
-	group=$$("$$python" -c 'import sys; print("test" if sys.version_info >= (3, 14) else "test-base")'); \
+	group=$$("$$python" -c 'import sys; print("test-core" if sys.version_info >= (3, 14) else "test-base")'); \
 	$(MAKE) test-python PYTHON="$$python" VENV=.venv-free-threaded TEST_GROUP="$$group"
+
+# What can leave memory in a bad state. The engine is Python.
+SANITIZED_TESTS := tests/unit tests/contract tests/concurrency tests/stress
+
+# The interpreter was not built for it, so the sanitizer is loaded first. It sees what we allocate,
+# and what CPython does, which CPython does not free at its end: so no look for leaks.
+test-address-sanitizer: ## Run pytest under AddressSanitizer and UBSan
+	$(MAKE) test-python VENV=.venv-address LOCKCORE_SANITIZE=address TEST_GROUP=test-core \
+		PYTEST_ARGS="$(or $(PYTEST_ARGS),--timeout 200 $(SANITIZED_TESTS))" \
+		TEST_UNDER="env LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) PYTHONMALLOC=malloc \
+			ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1"
+
+# Under the sanitizer pip and Cython take many minutes, so the ordinary interpreter of the same version
+# makes the environment and the extension. A race that is reported ends the run with status 66.
+THREAD_SANITIZER_PYTHON ?= /opt/python-tsan/bin/python3.13t
+test-thread-sanitizer: ## Run the stress under ThreadSanitizer; THREAD_SANITIZER_PYTHON=... is built for it
+	@abi='import sysconfig; print(sysconfig.get_config_var("SOABI"))'; \
+	theirs=$$("$(THREAD_SANITIZER_PYTHON)" -c "$$abi") && ours=$$("$(FREE_THREADED_PYTHON)" -c "$$abi") \
+		&& [ "$$theirs" = "$$ours" ] || { \
+		echo "set THREAD_SANITIZER_PYTHON, and FREE_THREADED_PYTHON of the same version" >&2; exit 1; }
+	$(MAKE) install .venv-thread/.group-test-base PYTHON="$(FREE_THREADED_PYTHON)" VENV=.venv-thread \
+		LOCKCORE_SANITIZE=thread
+	PYTHONPATH="$$(echo "$(CURDIR)"/.venv-thread/lib/python*/site-packages):$(CURDIR)/python" \
+		TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan-suppressions.txt" \
+		"$(THREAD_SANITIZER_PYTHON)" -m pytest $(or $(PYTEST_ARGS),--timeout 600 tests/stress/test_stress.py)
 
 build: ## Build the extension in debug mode: no optimisation, invariant checks, sync points
 	$(MAKE) install LOCKCORE_DEBUG=1
 
-bench: $(INSTALLED) $(VENV)/.group-bench ## Measure against the rivals; BENCH_ARGS=... adds arguments
-	$(BIN)/python -m pytest benchmarks --benchmark-json=build/bench.json $(BENCH_ARGS)
-	$(BIN)/python benchmarks/report.py build/bench.json
+# One saved run for each interpreter; bench-report reads them all.
+BENCH_GROUP ?= bench
+BENCH_FILES ?= benchmarks
+BENCH_JSON := build/bench-$(ABI).json
+bench: $(INSTALLED) $(VENV)/.group-$(BENCH_GROUP) ## Measure against the rivals; BENCH_ARGS=... adds arguments
+	$(BIN)/python -m pytest $(BENCH_FILES) --benchmark-json=$(BENCH_JSON) $(BENCH_ARGS)
+	$(BIN)/python benchmarks/report.py $(BENCH_JSON)
 
-bench-report: $(INSTALLED) $(VENV)/.group-bench ## Write the last `make bench` into README and docs
-	$(BIN)/python benchmarks/report.py build/bench.json --plots docs/explanation/performance \
-		--write docs/explanation/performance.md --write README.md
+# What the bounds are about, and what changes without the GIL.
+RATIO_FILES := $(addprefix benchmarks/bench_,pair.py sets.py refused.py handoff.py annotation.py)
+THREAD_FILES := $(addprefix benchmarks/bench_,threads.py hot_readers.py)
+BENCH_BESIDE ?= python3.13
+bench-all: ## Measure on PYTHON; ratios on BENCH_BESIDE, threads on FREE_THREADED_PYTHON, too
+	@for p in "$(BENCH_BESIDE)" "$(FREE_THREADED_PYTHON)"; do "$$p" -c '' || { \
+		echo "cannot run '$$p': set BENCH_BESIDE and FREE_THREADED_PYTHON" >&2; exit 1; }; done
+	rm -f build/bench-*.json
+	$(MAKE) bench
+	$(MAKE) bench PYTHON="$(BENCH_BESIDE)" VENV=.venv-beside BENCH_FILES="$(RATIO_FILES) $(THREAD_FILES)"
+	$(MAKE) bench PYTHON="$(FREE_THREADED_PYTHON)" VENV=.venv-free-threaded \
+		BENCH_GROUP=bench-base BENCH_FILES="$(THREAD_FILES)"
+
+# This tree's benchmarks on both, so that an old commit is asked the same questions.
+bench-compare: $(INSTALLED) $(VENV)/.group-bench ## Compare the ratios of commit OLD=... and of this tree
+	@git rev-parse --verify --quiet "$(OLD)^{commit}" >/dev/null || { \
+		echo "which commit to compare with? OLD=HEAD~1, say" >&2; exit 1; }
+	rm -rf build/old && mkdir -p build/old && git archive "$(OLD)" | tar -x -C build/old
+	$(MAKE) -C build/old install VENV=.venv
+	build/old/.venv/bin/python -m pip install --quiet --prefer-binary --group bench
+	build/old/.venv/bin/python -m pytest $(RATIO_FILES) -k lockcore --benchmark-json=build/old.json \
+		$(BENCH_ARGS)
+	$(BIN)/python -m pytest $(RATIO_FILES) -k lockcore --benchmark-json=build/new.json \
+		--benchmark-compare=build/old.json $(BENCH_ARGS)
+	$(BIN)/python benchmarks/report.py build/old.json build/new.json
+
+bench-report: $(INSTALLED) $(VENV)/.group-bench ## Write the saved runs into README and docs
+	$(BIN)/python benchmarks/report.py $(sort $(wildcard build/bench-*.json)) \
+		--plots docs/explanation/performance --write docs/explanation/performance.md --write README.md
 
 lint: $(INSTALLED) $(VENV)/.group-lint ## Check style, types, stubs and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m mypy.stubtest --allowlist tests/typing/stubtest-allowlist.txt lockcore
+	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml --allowlist tests/typing/stubtest-allowlist.txt lockcore
 	PATH="$(abspath $(BIN)):$$PATH" cython-lint $(wildcard src/lockcore/*.p* python/lockcore/*.pxd)
 	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
 

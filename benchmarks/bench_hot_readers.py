@@ -65,4 +65,10 @@ def bench_read_at_once(compare: Compare, scale: Scale, rival: type[Rival], n_thr
         if rival is not Lockcore:
             references[ITSELF] = crew(Lockcore, n_threads)
         subject = crew(rival, n_threads)
-        compare(f"read/shared/hot/threads={n_threads}", rival.name, subject, references)
+        compare(
+            f"read/shared/hot/threads={n_threads}",
+            rival.name,
+            subject,
+            references,
+            is_parallel=n_threads <= 2,
+        )

@@ -60,16 +60,30 @@ def open_engine(store: Path, tasks: RememberedTasks) -> Engine:
     return Engine(store=f"sqlite:///{store}", tasks=tasks, commands=[CreateVm], poll_interval=3600)
 
 
-@pytest.mark.parametrize("way", ["resumed", "ended"])
-def bench_recovery(benchmark: BenchmarkFixture, scale: Scale, tmp_path: Path, way: str) -> None:
+@pytest.fixture(scope="module")
+def stored(
+    scale: Scale, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, RememberedTasks, int]:
+    """A store that an engine left with commands under way, their tasks, and how many."""
     n = scale.size(N_COMMANDS, quick=20)
     tasks = RememberedTasks()
-    original = tmp_path / "original.db"
-    with open_engine(original, tasks) as engine:
+    store = tmp_path_factory.mktemp("stored") / "original.db"
+    with open_engine(store, tasks) as engine:
         for i in range(n):
             engine.run(CreateVm(template_id=f"template-{i % 10}", vm_id=f"vm-{i}"))
-    if way == "ended":
-        tasks.state = TaskState.SUCCEEDED
+    return store, tasks, n
+
+
+@pytest.mark.parametrize("way", ["resumed", "ended"])
+def bench_recovery(
+    benchmark: BenchmarkFixture,
+    scale: Scale,
+    stored: tuple[Path, RememberedTasks, int],
+    tmp_path: Path,
+    way: str,
+) -> None:
+    original, tasks, n = stored
+    tasks.state = TaskState.RUNNING if way == "resumed" else TaskState.SUCCEEDED
 
     engines: list[Engine] = []
 

@@ -6,8 +6,11 @@ threads on keys of their own should get near 2. The baseline is a `threading.Loc
 one for all where the keys are the same.
 """
 
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import cycle, islice
 from typing import Any
 
@@ -19,9 +22,15 @@ from single import only, rivals_in
 
 pytestmark = pytest.mark.benchmark(timer=WALL)
 
-# A round is long beside the GIL's switch interval of 5 ms.
+# A round is long beside the GIL's switch interval of 5 ms. Without the GIL a short one is more
+# likely to have both processors to itself.
 SECONDS_PER_ROUND = 0.025
+SECONDS_PER_FREE_ROUND = 0.005
 ONE_THREAD = "one thread"
+
+
+def has_gil() -> bool:
+    return bool(getattr(sys, "_is_gil_enabled", lambda: True)())
 
 
 def n_pairs(rival: type[Rival], scale: Scale) -> int:
@@ -76,7 +85,7 @@ def run(
             references[ITSELF] = subject(Lockcore, n_threads)
         keys = "same-keys" if same else "own-keys"
         case = f"threads/exclusive/{keys}/threads={n_threads}/keys={n_keys}"
-        compare(case, rival.name, subject(rival, n_threads), references)
+        compare(case, rival.name, subject(rival, n_threads), references, is_parallel=n_threads <= 2)
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 4])
@@ -99,40 +108,110 @@ def bench_same_keys(compare: Compare, scale: Scale, rival: type[Rival], n_keys: 
     run(compare, scale, rival, 2, n_keys, same=True)
 
 
-# The ways a program reaches its manager. On a free-threaded build each costs something else.
-# "local" is what the loops of lockcore do anyway.
+# ---- two threads, operation by operation -------------------------------------------
+#
+# What a free-threaded build is judged by. Each thread has keys, lock and loop of its own, made in
+# it; what the threads have in common is the manager, and how they reach it: without the GIL, an
+# object that several threads name is counted by all of them.
+
+N_OWN_KEYS = 16
 _manager: Any = None
 
 
 class _Holder:
-    def __init__(self) -> None:
-        self.manager = Lockcore().manager
+    def __init__(self, manager: Any) -> None:
+        self.manager = manager
 
-    def loop(self, items: list[str]) -> None:
+    def use(self, items: list[str]) -> None:
         for key in items:
-            self.manager.acquire(exclusive=[key]).release()
+            self.manager.try_acquire(exclusive=[key]).release()
 
 
-def _loop_global(items: list[str]) -> None:
+def use_local(manager: Any, items: list[str]) -> None:
     for key in items:
-        _manager.acquire(exclusive=[key]).release()
+        manager.try_acquire(exclusive=[key]).release()
 
 
-@pytest.mark.parametrize("reached", ["global", "attribute"])
-def bench_reached(compare: Compare, scale: Scale, reached: str) -> None:
-    global _manager  # noqa: PLW0603 - it is the point
-    _manager = Lockcore().manager
-    loop: Callable[[list[str]], None] = _loop_global if reached == "global" else _Holder().loop
-    n = n_pairs(Lockcore, scale)
-    items = [keys_of(thread, 16, n) for thread in range(2)]
-    with (
-        Crew([lambda mine=mine: loop(mine) for mine in items]) as two,  # type: ignore[misc]
-        Crew([lambda: loop(items[0])]) as one,
-        crew(ThreadingLock, n_pairs(ThreadingLock, scale), 2, 16, same=False) as baseline,
-    ):
+def use_global(_: Any, items: list[str]) -> None:
+    for key in items:
+        _manager.try_acquire(exclusive=[key]).release()
+
+
+def use_method(manager: Any, items: list[str]) -> None:
+    try_acquire = manager.try_acquire
+    for key in items:
+        try_acquire(exclusive=[key]).release()
+
+
+def use_with(manager: Any, items: list[str]) -> None:
+    for key in items:
+        with manager.acquire(exclusive=[key]):
+            pass
+
+
+def use_prepared(lock: Any, items: list[str]) -> None:
+    for _ in items:
+        lock.acquire()
+        lock.release()
+
+
+Maker = Callable[[Any, list[str]], Callable[[], None]]
+"""Makes what a thread does, in that thread."""
+
+OPERATIONS: dict[str, Maker] = {
+    "prepared": lambda manager, items: partial(
+        use_prepared, manager.lock(exclusive=items[:1]), items
+    ),
+    "try/manager=local": lambda manager, items: partial(use_local, manager, items),
+    "try/manager=attribute": lambda manager, items: partial(_Holder(manager).use, items),
+    "try/manager=global": lambda manager, items: partial(use_global, manager, items),
+    "try/manager=bound-method": lambda manager, items: partial(use_method, manager, items),
+    "with/manager=local": lambda manager, items: partial(use_with, manager, items),
+}
+
+
+def own_lock(_: Any, items: list[str]) -> Callable[[], None]:
+    return partial(use_prepared, threading.Lock(), items)
+
+
+class _Job:
+    """Makes what it does when it is first called, so in the thread that calls it."""
+
+    def __init__(self, make: Maker, manager: Any, thread: int, n: int) -> None:
+        self._make = make
+        self._manager = manager
+        self._thread = thread
+        self._n = n
+        self._job: Callable[[], None] | None = None
+
+    def __call__(self) -> None:
+        if self._job is None:
+            self._job = self._make(self._manager, keys_of(self._thread, N_OWN_KEYS, self._n))
+        self._job()
+
+
+@pytest.mark.parametrize("operation", [*OPERATIONS, BASELINE])
+def bench_two_threads(compare: Compare, scale: Scale, operation: str) -> None:
+    global _manager  # noqa: PLW0603 - one of the ways
+    manager = _manager = Lockcore().manager
+    make = OPERATIONS.get(operation, own_lock)
+    with ExitStack() as stack:
+
+        def crew_of(which: Maker, n_threads: int) -> Subject:
+            trial = _Job(which, manager, 0, 1000)
+            trial()
+            start = WALL()
+            trial()
+            seconds = SECONDS_PER_ROUND if has_gil() else SECONDS_PER_FREE_ROUND
+            n = scale.size(max(1000, int(1000 * seconds / (WALL() - start))))
+            jobs = [_Job(which, manager, thread, n) for thread in range(n_threads)]
+            return Subject(stack.enter_context(Crew(jobs)).run, n * n_threads)
+
         compare(
-            f"threads/exclusive/own-keys/threads=2/reached={reached}",
-            ITSELF,
-            Subject(two.run, 2 * n),
-            {BASELINE: baseline, ONE_THREAD: Subject(one.run, n)},
+            f"two-threads/{operation}",
+            BASELINE if operation == BASELINE else ITSELF,
+            crew_of(make, 2),
+            {BASELINE: crew_of(own_lock, 2), ONE_THREAD: crew_of(make, 1)},
+            budget=4.0,
+            is_parallel=True,
         )

@@ -93,7 +93,7 @@ def bench_paced(
             rival.name,
             Subject(subject.run, n),
             {NO_WAITERS: Subject(reference.run, n)},
-            budget=3.0,
+            budget=1.5,
         )
         if result is not None:
             benchmark.extra_info["cpu_ratio"] = result.ratio(NO_WAITERS).as_list()

@@ -1,7 +1,8 @@
-"""How do lockcore and the oVirt algorithm compare on what an engine does all day?
+"""How do lockcore and the oVirt algorithm do on what an engine does all day?
 
 `replay`: the day in simulated time and one thread, nobody waits; both must refuse exactly the same
-requests. It measures what the locks alone cost. `threads`: 64 threads play the requests one after
+requests. It measures what the locks alone cost; a reader/writer lock for each key, out of a dict,
+plays it, too, one key after the other. `threads`: 64 threads play the requests one after
 the other and wait where the table says so, a second shortened to a millisecond (calm) or to 50
 microseconds (busy). It measures throughput, processor time, refusals, and how long those waited who
 were ready to.
@@ -11,7 +12,7 @@ import itertools
 import statistics
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import pytest
@@ -19,7 +20,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from harness import CPU, ITSELF, WALL, Compare, Crew, Scale, Subject
 from ovirt_algorithm import EngineLock, OvirtLockManager
-from rivals import Held, Lockcore
+from rivals import Held, Lockcore, ReaderWriterLock
 from workload import Request, Step, replay, requests
 
 SEED = 1
@@ -30,6 +31,7 @@ N_THREADS = 64
 N_THREADED = 4_000
 # What a second of the workload takes, in microseconds.
 SECONDS = (1000, 50)
+ROUNDS = {1000: 4, 50: 9}
 
 
 class Player(Protocol):
@@ -142,30 +144,58 @@ class OvirtPlayer:
         return OvirtHold(self._manager, lock) if result[0] else None
 
 
+class PerKeyPlayer:
+    """A lock for each key: takes them in order, and gives them back when one is refused."""
+
+    def __init__(self, day: Sequence[Request], second: float) -> None:  # noqa: ARG002 - waits for nobody
+        self._rival = ReaderWriterLock()
+        self._day = day
+
+    def play(self, steps: Sequence[Step]) -> set[int]:
+        rival = self._rival
+        day = self._day
+        held: list[Any] = [None] * len(day)
+        refused = set()
+        for is_arrival, index in steps:
+            if is_arrival:
+                held[index] = rival.try_hold(day[index].exclusive, day[index].shared)
+                if held[index] is None:
+                    refused.add(index)
+            else:
+                held[index].release()
+        return refused
+
+
 PLAYERS: dict[str, type[Player]] = {ITSELF: LockcorePlayer, OVIRT: OvirtPlayer}
-both = pytest.mark.parametrize("name", list(PLAYERS), ids=lambda name: name.replace(" ", "-"))
+REPLAYERS: dict[str, Any] = {**PLAYERS, ReaderWriterLock.name: PerKeyPlayer}
+
+
+def each_of(players: Iterable[str]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("name", list(players), ids=lambda name: name.replace(" ", "-"))
 
 
 @pytest.mark.benchmark(timer=CPU)
-@both
+@each_of(REPLAYERS)
 def bench_replay(benchmark: BenchmarkFixture, compare: Compare, scale: Scale, name: str) -> None:
     day = requests(scale.size(N_REQUESTS), seed=SEED, per_second=PER_SECOND)
     steps, refused = replay(day)
 
     def subject(which: str) -> Subject:
-        player = PLAYERS[which](day, second=1.0)
+        player = REPLAYERS[which](day, second=1.0)
 
         def run() -> None:
             assert player.play(steps) == refused
 
         return Subject(run, len(day))
 
-    others = [other for other in PLAYERS if other != name]
+    # The baseline first: the oVirt algorithm, and for itself lockcore.
+    others = [other for other in (OVIRT, ITSELF) if other != name]
     compare(
         f"workload/mixed/replay/requests={N_REQUESTS}",
         name,
         subject(name),
         {other: subject(other) for other in others},
+        budget=3.0,
     )
     benchmark.extra_info["refused"] = len(refused) / len(day)
     benchmark.extra_info["keys_per_request"] = statistics.fmean(
@@ -232,7 +262,7 @@ def percentiles(waits: Sequence[float]) -> dict[str, float]:
 
 @pytest.mark.benchmark(timer=WALL)
 @pytest.mark.parametrize("second", SECONDS)
-@both
+@each_of(PLAYERS)
 def bench_threads(
     benchmark: BenchmarkFixture, compare: Compare, scale: Scale, name: str, second: int
 ) -> None:
@@ -247,7 +277,7 @@ def bench_threads(
             name,
             Subject(mine.run, len(day), mine.before),
             {other: Subject(its.run, len(day), its.before)},
-            budget=10.0,
+            rounds=2 if scale.is_quick else ROUNDS[second],
         )
     benchmark.extra_info.update(
         wait_ms=percentiles(mine.waits),

@@ -2,7 +2,8 @@
 
 The machine a benchmark runs on is busy with other things. So a case is never timed alone: each of
 its rounds is preceded by one round of every *reference* (its baseline, lockcore itself), and what
-is reported is the median, over the rounds, of the case's time divided by its neighbour's.
+is reported is the median, over the rounds, of the case's time divided by its neighbour's. Beside it
+stands the quotient of the best rounds of both: two ways to be fooled less by a busy machine.
 """
 
 import gc
@@ -11,6 +12,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 from typing import Protocol, Self
 
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -19,6 +22,12 @@ from pytest_benchmark.fixture import BenchmarkFixture
 CPU = time.process_time
 # For several threads and for waiting.
 WALL = time.perf_counter
+
+# Where Linux says how long each of our threads was ready to run and had no processor.
+TASKS = Path("/proc/self/task")
+# A round with more than this part of it spent so was a round on somebody else's machine.
+DISTURBED = 0.05
+ENOUGH_ROUNDS = 9
 
 BASELINE = "threading.Lock"
 ITSELF = "lockcore"
@@ -79,21 +88,48 @@ class Scale:
         """Returns: how many rounds fit in `budget` seconds, between 9 and 400."""
         if self.is_quick:
             return 2
-        return max(9, min(400, int(budget / max(seconds_per_round, 1e-6))))
+        return max(ENOUGH_ROUNDS, min(400, int(budget / max(seconds_per_round, 1e-6))))
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one case took, in seconds per operation and round, net of the empty loop."""
+    """What one case took, in seconds per operation and round, net of the empty loop.
+
+    Attributes:
+        times: The case itself.
+        references: What it is compared with, in the same rounds.
+        dropped: How many rounds are left out because the machine was busy.
+    """
 
     times: list[float]
     references: Mapping[str, list[float]]
+    dropped: int = 0
 
     def ratio(self, reference: str) -> Spread:
         """Returns: how many times what `reference` takes the case takes."""
         return Spread.of(
             [mine / its for mine, its in zip(self.times, self.references[reference], strict=True)]
         )
+
+    def best_ratio(self, reference: str) -> float:
+        """Returns: the same of the best round of each."""
+        return min(self.times) / min(self.references[reference])
+
+
+# Seconds for all rounds of a case, and of lockcore's own.
+BUDGET = 0.5
+LONG_BUDGET = 1.5
+
+
+def queued() -> float:
+    """Returns: seconds that our threads were ready to run and had no processor, if known."""
+    total = 0
+    for task in TASKS.glob("*/schedstat"):
+        try:
+            total += int(task.read_text().split()[1])
+        except OSError:  # a thread that has ended meanwhile
+            continue
+    return total / 1e9
 
 
 class Compare(Protocol):
@@ -108,7 +144,8 @@ class Compare(Protocol):
         *,
         loop: Subject | None = None,
         rounds: int | None = None,
-        budget: float = 1.0,
+        budget: float = BUDGET,
+        is_parallel: bool = False,
     ) -> Result | None:
         """Measures `subject` in turns with `references`. See `measure`."""
 
@@ -124,7 +161,8 @@ def measure(
     scale: Scale,
     loop: Subject | None = None,
     rounds: int | None = None,
-    budget: float = 1.0,
+    budget: float = BUDGET,
+    is_parallel: bool = False,
 ) -> Result | None:
     """Times `subject` through `benchmark`, in turns with `references`.
 
@@ -140,6 +178,8 @@ def measure(
         loop: The same loop with nothing in it, taken off on both sides.
         rounds: How many; by default as many as fit in `budget` seconds.
         budget: Seconds, roughly, for all rounds of subject and references.
+        is_parallel: It is about what threads do at the same time: rounds in which one of them had
+            no processor do not count, if enough are left.
 
     Returns:
         The times, or None under `--benchmark-disable`.
@@ -154,6 +194,8 @@ def measure(
 
     reference_times: dict[str, list[float]] = {name: [] for name in references}
     loop_times: list[float] = []
+    # How long threads were kept waiting, before each round and at the end.
+    queues: list[tuple[float, float]] = []
 
     def timed(each: Subject) -> float:
         each.prepare()
@@ -162,6 +204,8 @@ def measure(
         return timer() - start
 
     def before_round() -> None:
+        begun, already = WALL(), queued() if is_parallel else 0.0
+        queues.append((begun, already))
         if loop is not None:
             loop_times.append(timed(loop))
         for name, each in references.items():
@@ -184,25 +228,44 @@ def measure(
     if benchmark.stats is None:
         return None
 
-    loops = loop_times or [0.0] * rounds
+    queues.append((WALL(), queued() if is_parallel else 0.0))
+    kept = undisturbed(queues)
+    if len(kept) < ENOUGH_ROUNDS:
+        kept = list(range(len(queues) - 1))
+    loops = loop_times or [0.0] * len(queues)
 
     def net(times: Sequence[float], operations: int) -> list[float]:
-        return [
-            max(time - empty, 1e-9) / operations for time, empty in zip(times, loops, strict=True)
-        ]
+        return [max(times[i] - loops[i], 1e-9) / operations for i in kept]
 
     result = Result(
         net(benchmark.stats.stats.data, subject.operations),
         {name: net(times, references[name].operations) for name, times in reference_times.items()},
+        len(queues) - 1 - len(kept),
     )
     ratios = {name: result.ratio(name).as_list() for name in references}
     benchmark.extra_info.update(
         ns=[1e9 * seconds for seconds in Spread.of(result.times).as_list()],
         ratios=ratios,
+        # The fastest rounds of threads are those in which they happened not to meet.
+        best_ratios={} if is_parallel else {name: result.best_ratio(name) for name in references},
+        rounds_dropped=result.dropped,
     )
     for baseline, spread in list(ratios.items())[:1]:
         benchmark.extra_info.update(baseline=baseline, ratio=spread[0])
     return result
+
+
+def undisturbed(queues: Sequence[tuple[float, float]]) -> list[int]:
+    """Returns: the rounds between whose ends our threads had their processors.
+
+    Args:
+        queues: The time, and the seconds that threads were kept waiting until then.
+    """
+    return [
+        i
+        for i, ((begun, before), (ended, after)) in enumerate(pairwise(queues))
+        if after - before <= DISTURBED * (ended - begun)
+    ]
 
 
 class Crew:

@@ -2,15 +2,15 @@
 
     python benchmarks/instructions.py [--hot N] [CASE ...]
 
-Unlike a time, a count is the same on a busy machine and on an idle one, to a few per mille. Each
-program runs twice, with few and with many pairs, and the difference is divided by the pairs in
-between: start-up cancels out. The empty loop is counted the same way and taken off.
+Unlike a time, a count is the same on a busy machine and on an idle one, to a few per mille. One
+program does all cases, one after the other, and calls a function of the C library before and after
+each; callgrind writes down there what was counted since the last time. The empty loop is counted in
+the same way and taken off.
 
 `--hot N` also lists the N functions in which most of a pair is spent.
 """
 
 import argparse
-import functools
 import os
 import subprocess
 import sys
@@ -20,14 +20,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-FEW = 1_000
-MANY = 6_000
+N_PAIRS = 2_000
+# Before it is counted: the interpreter adapts its code to what it meets, and lists grow.
+N_WARM = 200
 LOOP = "empty loop"
 REFERENCE = "threading.Lock"
+# Nothing else calls it, in Python or in the C library.
+MARK = "getppid"
 
-_KEYS = f"keys = [f'vm-{{i}}' for i in range({MANY})]"
-_PAIRS = f"keys = [('VM', f'vm-{{i}}') for i in range({MANY})]"
-_SETS = f"keys = [[f'vm-{{i}}-{{j}}' for j in range(10)] for i in range({MANY})]"
+_KEYS = f"keys = [f'vm-{{i}}' for i in range({N_PAIRS})]"
+_PAIRS = f"keys = [('VM', f'vm-{{i}}') for i in range({N_PAIRS})]"
+_SETS = f"keys = [[f'vm-{{i}}-{{j}}' for j in range(10)] for i in range({N_PAIRS})]"
 _LOCK = "from threading import Lock; it = Lock()"
 _MANAGER = "from lockcore import LockManager; it = LockManager()"
 _PREPARED = f"{_MANAGER}; manager = it; it = manager.lock(exclusive=['vm-1'])"
@@ -48,8 +51,8 @@ class Case:
     setup: tuple[str, ...]
     pair: str
 
-    def program(self, n: int) -> str:
-        """Returns: a program that does the pair `n` times."""
+    def program(self) -> str:
+        """Returns: the lines that do the pair, first to warm up and then between two marks."""
         return "\n".join(
             [
                 *self.setup,
@@ -57,7 +60,8 @@ class Case:
                 "def run(keys, it):",
                 "    for key in keys:",
                 f"        {self.pair}",
-                f"run(keys[:{n}], it)",
+                f"run(keys[:{N_WARM}], it)",
+                f"os.{MARK}(); run(keys, it); os.{MARK}()",
             ]
         )
 
@@ -84,34 +88,49 @@ class ValgrindError(RuntimeError):
     """Valgrind is missing, or what it ran failed."""
 
 
-@functools.cache
-def functions_per_pair(case: str) -> dict[str, float]:
-    """Returns: instructions per pair for each function, the loop around it included.
+class Counts:
+    """What was counted, for each case and in it for each function, the loop included."""
 
-    Raises:
-        ValgrindError: It cannot be counted here.
-    """
-    few, many = (_profile(CASES[case].program(n)) for n in (FEW, MANY))
-    many.subtract(few)
-    return {name: n / (MANY - FEW) for name, n in many.most_common()}
+    def __init__(self, functions: dict[str, Counter[str]]) -> None:
+        self._functions = functions
+
+    @classmethod
+    def of(cls, cases: Sequence[str]) -> "Counts":
+        """Counts these cases; those that others are compared with come by themselves.
+
+        Raises:
+            ValgrindError: They cannot be counted here.
+        """
+        names = list(dict.fromkeys([LOOP, REFERENCE, *cases]))
+        program = "\n".join(["import gc, os; gc.disable()", *(CASES[n].program() for n in names)])
+        profiles = _profiles(program)
+        if len(profiles) < 2 * len(names):
+            raise ValgrindError(f"callgrind does not see {MARK}(): {len(profiles)} parts")
+        # Every other part is what lies between two cases.
+        return cls(dict(zip(names, profiles[1::2], strict=False)))
+
+    def pair(self, case: str) -> float:
+        """Returns: instructions of one pair, net of the empty loop."""
+        total = self._functions[case].total() - self._functions[LOOP].total()
+        return total / N_PAIRS
+
+    def ratio(self, case: str) -> float:
+        """Returns: the same, divided by a pair of `threading.Lock`."""
+        return self.pair(case) / self.pair(REFERENCE)
+
+    def hottest(self, case: str, n: int) -> list[tuple[str, float]]:
+        """Returns: the functions with the most instructions of a pair, the loop included."""
+        return [(name, cost / N_PAIRS) for name, cost in self._functions[case].most_common(n)]
 
 
-def instructions_per_pair(case: str) -> float:
-    """Returns: instructions per pair, net of the empty loop.
-
-    Raises:
-        ValgrindError: It cannot be counted here.
-    """
-    return sum(functions_per_pair(case).values()) - sum(functions_per_pair(LOOP).values())
-
-
-def _profile(program: str) -> Counter[str]:
-    """Runs a program under callgrind. Returns: instructions for each function."""
+def _profiles(program: str) -> list[Counter[str]]:
+    """Runs a program under callgrind. Returns: instructions for each function, part by part."""
     with tempfile.TemporaryDirectory() as directory:
         out = Path(directory) / "profile"
         command = [
             "valgrind",
             "--tool=callgrind",
+            f"--dump-before={MARK}",
             f"--callgrind-out-file={out}",
             "--compress-strings=no",
             "--compress-pos=no",
@@ -128,7 +147,8 @@ def _profile(program: str) -> Counter[str]:
             raise ValgrindError("valgrind is not installed (Debian: valgrind)") from error
         except subprocess.CalledProcessError as error:
             raise ValgrindError(f"valgrind failed:\n{error.stderr[-2000:]}") from error
-        return costs(out.read_text(errors="replace").splitlines())
+        parts = sorted(out.parent.glob("profile.*"), key=lambda part: int(part.suffix[1:]))
+        return [costs(part.read_text(errors="replace").splitlines()) for part in parts]
 
 
 def costs(lines: Sequence[str]) -> Counter[str]:
@@ -166,18 +186,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     unknown = set(options.cases) - CASES.keys()
     if unknown:
         parser.error(f"unknown cases: {', '.join(sorted(unknown))}; known: {', '.join(CASES)}")
-    write = sys.stdout.write
+    cases = options.cases or [case for case in CASES if case != LOOP]
     try:
-        reference = instructions_per_pair(REFERENCE)
-        write(f"{'case':<16}{'instructions':>14}{'ratio':>8}\n")
-        for case in options.cases or [case for case in CASES if case != LOOP]:
-            n = instructions_per_pair(case)
-            write(f"{case:<16}{n:>14.0f}{n / reference:>8.2f}\n")
-            hottest = list(functions_per_pair(case).items())[: options.hot] if options.hot else []
-            for name, cost in hottest:
-                write(f"    {cost:>8.0f}  {name}\n")
+        counts = Counts.of(cases)
     except ValgrindError as error:
         sys.exit(str(error))
+    write = sys.stdout.write
+    write(f"{'case':<16}{'instructions':>14}{'ratio':>8}\n")
+    for case in cases:
+        write(f"{case:<16}{counts.pair(case):>14.0f}{counts.ratio(case):>8.2f}\n")
+        for name, cost in counts.hottest(case, options.hot):
+            write(f"    {cost:>8.0f}  {name}\n")
 
 
 if __name__ == "__main__":

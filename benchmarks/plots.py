@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from tables import TWO_THREADS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from report import Run
+    from saved import Run
 
 # Everybody has one colour in all plots.
 COLOURS = {
@@ -29,7 +32,7 @@ Drawing = Callable[["Axes", "Run"], bool]
 
 
 def draw(runs: Sequence["Run"], directory: Path) -> dict[str, Path]:
-    """Draws what the first run has, as SVG files.
+    """Draws what the first run has, or the one without the GIL, as SVG files.
 
     Returns:
         The files by title, without those for which nothing was measured.
@@ -38,13 +41,20 @@ def draw(runs: Sequence["Run"], directory: Path) -> dict[str, Path]:
     mpl.rcParams["svg.hashsalt"] = "lockcore"  # the same numbers give the same file
     drawn = {}
     for title, (name, drawing) in DRAWINGS.items():
+        run = free_threaded(runs) if drawing in {_two_threads, _threads} else runs[0]
         figure = Figure(figsize=(8, 4.5), layout="constrained")
         axes = figure.subplots()
-        if drawing(axes, runs[0]):
-            axes.set_title(f"{title} ({runs[0].title})", fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+        if drawing(axes, run):
+            axes.set_title(f"{title} ({run.title})", fontsize=10)
             drawn[title] = directory / f"{name}.svg"
             figure.savefig(drawn[title], metadata={"Date": None})
     return drawn
+
+
+def free_threaded(runs: Sequence["Run"]) -> "Run":
+    """Returns: the run in which threads can do something at the same time, else the first."""
+    return next((run for run in runs if not run.has_gil), runs[0])
 
 
 def cases_like(run: "Run", start: str, parameter: str) -> Iterator[tuple[int, str]]:
@@ -65,9 +75,19 @@ def _pair(axes: "Axes", run: "Run") -> bool:
         key=lambda item: item[1].median,
         reverse=True,
     )
-    for i, (name, value) in enumerate(known):
+    _bars(axes, known)
+    axes.set_xscale("log")
+    axes.margins(x=0.15)
+    axes.set_xlabel(f"times {LOCK}; bars: median, whiskers: quartiles")
+    return bool(known)
+
+
+def _bars(axes: "Axes", values: Sequence[tuple[str, Any]]) -> None:
+    """Draws a bar with its quartiles and its figure for each name."""
+    for i, (name, value) in enumerate(values):
         error = [[value.median - value.low], [value.high - value.median]]
-        axes.barh(i, value.median, xerr=error, color=COLOURS.get(name), capsize=3)
+        colour = COLOURS.get(name.partition(",")[0], COLOURS["lockcore"])
+        axes.barh(i, value.median, xerr=error, color=colour, capsize=3, height=0.7)
         axes.annotate(
             f"{value.median:.2f}",
             (value.high, i),
@@ -76,10 +96,21 @@ def _pair(axes: "Axes", run: "Run") -> bool:
             va="center",
             fontsize=8,
         )
-    axes.set_yticks(range(len(known)), [name for name, _ in known])
-    axes.set_xscale("log")
-    axes.margins(x=0.15)
-    axes.set_xlabel(f"times {LOCK}; bars: median, whiskers: quartiles")
+    axes.set_yticks(range(len(values)), [name for name, _ in values])
+
+
+def _two_threads(axes: "Axes", run: "Run") -> bool:
+    """Draws the throughput of two threads, operation by operation."""
+    known = []
+    for case, words in reversed(TWO_THREADS.items()):
+        value = run.ratio(case, "one thread", LOCK if case.endswith(LOCK) else "lockcore")
+        if value is not None:
+            known.append((words.replace("`", ""), value.inverse()))
+    _bars(axes, known)
+    axes.axvline(1, color="#555555", linewidth=0.8, linestyle=":")
+    axes.axvline(2, color="#555555", linewidth=0.8, linestyle=":")
+    axes.set_xlim(0, 2.4)
+    axes.set_xlabel("throughput of two threads, times one thread; whiskers: quartiles")
     return bool(known)
 
 
@@ -108,8 +139,15 @@ def _curves(
             alpha=0.15,
         )
     if points:
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
         axes.grid(visible=True, alpha=0.3)
+        axes.set_xticks(sorted({x for curve in points.values() for x, _ in curve}))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+            axis.set_minor_formatter(
+                lambda value, _: f"{value:,.10g}" if str(value)[0] in "235" else ""
+            )
+        axes.xaxis.set_minor_locator(NullLocator())
     return bool(points)
 
 
@@ -150,7 +188,6 @@ def _threads(axes: "Axes", run: "Run") -> bool:
 
     axes.set_xlabel("threads, each on 16 keys of its own")
     axes.set_ylabel("throughput, times one thread")
-    axes.set_xticks([1, 2, 4])
     return _curves(axes, run, "threads/exclusive/own-keys/", "threads", speed_up)
 
 
@@ -188,6 +225,7 @@ DRAWINGS: dict[str, tuple[str, Drawing]] = {
     "One free key, taken and given back": ("pair", _pair),
     "Sets of keys": ("sets", _sets),
     "One pair beside many held keys": ("held", _held),
+    "Two threads": ("two-threads", _two_threads),
     "Threads on keys of their own": ("threads", _threads),
     "Hand-off to a waiting thread": ("handoff", _hand_off),
     "Waiters elsewhere": ("waiters", _waiters),

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from harness import BASELINE, ITSELF, Compare, Subject
+from harness import BASELINE, BUDGET, ITSELF, LONG_BUDGET, Compare, Subject
 from rivals import Lockcore, Rival, ThreadingLock, having_loop
 
 
@@ -51,4 +51,11 @@ def run(
     references = {BASELINE: subject(ThreadingLock)}
     if rival is not Lockcore:
         references[ITSELF] = subject(Lockcore)
-    compare(case, rival.name, subject(rival), references | others, loop=Subject(nothing))
+    compare(
+        case,
+        rival.name,
+        subject(rival),
+        references | others,
+        loop=Subject(nothing),
+        budget=LONG_BUDGET if rival is Lockcore else BUDGET,
+    )

@@ -6,6 +6,7 @@ A figure of a rival that does not exclude, or shares where it should not, would 
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -95,6 +96,7 @@ def collected() -> str:
     return done.stdout
 
 
+@pytest.mark.timeout(120)  # the first of them has another pytest import every benchmark
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_benchmark_file_has_cases(collected: str, file: Path) -> None:
     assert re.search(rf"^(.*/)?{file.name}::bench_\w+", collected, re.MULTILINE)
@@ -258,11 +260,12 @@ def test_workload_request_names_no_key_twice(workload: Any) -> None:
         assert len(keys) == len(set(keys)) > 0
 
 
-@pytest.mark.parametrize("name", ["lockcore", "oVirt algorithm"])
+@pytest.mark.parametrize("name", ["lockcore", "oVirt algorithm", "readerwriterlock"])
 def test_workload_is_refused_where_it_must_be(workload: Any, name: str) -> None:
+    needs_its_package(name)
     day = workload.requests(500, seed=1, per_second=20.0)
     steps, refused = workload.replay(day)
-    players = importlib.import_module("bench_workload").PLAYERS
+    players = importlib.import_module("bench_workload").REPLAYERS
     assert refused
     assert players[name](day, second=1.0).play(steps) == refused
 
@@ -285,6 +288,66 @@ def test_report_refuses_a_page_without_marks(rivals: Any, tmp_path: Path) -> Non
     page.write_text("nothing\n")
     with pytest.raises(SystemExit, match="no part to write"):
         importlib.import_module("report").write_into(page, {"bounds": ""})
+
+
+def saved_run(path: Path, ratio: float, *, has_gil: bool = True) -> Path:
+    """Writes a run in which only a prepared lock was measured."""
+    info = {
+        "case": "prepared/exclusive/uncontended",
+        "rival": "lockcore",
+        "ratios": {"threading.Lock": [ratio, ratio - 0.1, ratio + 0.1]},
+        "best_ratios": {"threading.Lock": ratio - 0.15},
+    }
+    run = {
+        "machine_info": {"python": "3.11.7", "is_gil_enabled": has_gil, "cpus_usable": 2},
+        "run_info": {
+            "date": "2026-11-22",
+            "load_average": None,
+            "is_quick": False,
+            "versions": {"fasteners": "0.20"},
+        },
+        "benchmarks": [{"extra_info": info}],
+    }
+    path.write_text(json.dumps(run))
+    return path
+
+
+def test_report_says_what_was_measured_and_whether_it_is_enough(
+    rivals: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [saved_run(tmp_path / "a.json", 0.6), saved_run(tmp_path / "b.json", 0.8)]
+    importlib.import_module("report").main(["--markdown", *map(str, runs)])
+    prepared, tried = capsys.readouterr().out.splitlines()[5:7]
+    assert prepared.endswith(
+        "| 0.70x | 0.60x [0.50x, 0.70x], best 0.45x | 0.80x [0.70x, 0.90x], best 0.65x | yes |"
+    )
+    assert tried.endswith("| 1.25x | - | - | not measured |")
+
+
+def test_report_tells_runs_of_one_python_apart(rivals: Any, tmp_path: Path) -> None:
+    paths = [
+        saved_run(tmp_path / "old.json", 0.6),
+        saved_run(tmp_path / "new.json", 0.6),
+        saved_run(tmp_path / "free.json", 0.6, has_gil=False),
+    ]
+    titles = [run.title for run in importlib.import_module("saved").load(paths)]
+    assert titles == ["CPython 3.11.7, old", "CPython 3.11.7, new", "CPython 3.11.7 free-threaded"]
+
+
+def test_every_part_of_the_performance_page_can_be_written(rivals: Any) -> None:
+    page = Path(__file__).parent.parent / "docs" / "explanation" / "performance.md"
+    names = re.findall(r"<!-- (\w+):begin -->", page.read_text())
+    tables = importlib.import_module("report").TABLES
+    assert set(names) == (tables.keys() - {"ratios"}) | {"machine", "plots"}
+
+
+# ---- the harness -----------------------------------------------------------------
+
+
+def test_round_without_a_processor_is_left_out(rivals: Any) -> None:
+    # The time, and how long threads had been kept waiting until then.
+    ends = [(0.0, 0.0), (1.0, 0.0), (2.0, 0.5), (3.0, 0.51)]
+    assert importlib.import_module("harness").undisturbed(ends) == [0, 2]
 
 
 def test_callgrind_counts_each_function_once(rivals: Any) -> None:

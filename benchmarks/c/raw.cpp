@@ -15,6 +15,12 @@
 #include <vector>
 
 #include "rival.h"
+#ifdef HAVE_TBB
+#include <tbb/version.h>
+#endif
+#ifdef HAVE_ROCKSDB
+#include <rocksdb/version.h>
+#endif
 
 namespace {
 
@@ -26,6 +32,7 @@ const raw_rival *const RIVALS[] = {
 #ifdef HAVE_TBB
     &tbb_numbers,
     &tbb_strings,
+    &tbb_hashed,
 #endif
 #ifdef HAVE_ROCKSDB
     &rocksdb_locks,
@@ -167,8 +174,19 @@ int main(int argc, char **argv)
         }
     }
 
-    std::printf("{\"keys\": %zu, \"rounds\": %zu, \"missing\": [%s], \"runs\": [",
+    std::printf("{\"keys\": %zu, \"rounds\": %zu, \"missing\": [%s], \"versions\": {",
                 N_KEYS, rounds, MISSING);
+    const char *separator = "";
+#ifdef HAVE_TBB
+    std::printf("\"oneTBB\": \"%d.%d\"", TBB_VERSION_MAJOR, TBB_VERSION_MINOR);
+    separator = ", ";
+#endif
+#ifdef HAVE_ROCKSDB
+    std::printf("%s\"RocksDB point locks\": \"%d.%d.%d\"", separator, ROCKSDB_MAJOR, ROCKSDB_MINOR,
+                ROCKSDB_PATCH);
+#endif
+    (void)separator;
+    std::printf("}, \"runs\": [");
     const char *comma = "";
     for (size_t i = 0; i < contenders.size(); i++) {
         const Contender &mine = *contenders[i];

@@ -30,7 +30,7 @@ typedef struct raw_rival {
 
 extern const raw_rival core_prepared, core_fresh;
 #ifdef HAVE_TBB
-extern const raw_rival tbb_numbers, tbb_strings;
+extern const raw_rival tbb_numbers, tbb_strings, tbb_hashed;
 #endif
 #ifdef HAVE_ROCKSDB
 extern const raw_rival rocksdb_locks;

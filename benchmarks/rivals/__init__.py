@@ -6,7 +6,8 @@ a shared mode, can try, takes a set atomically.
 
 Where nanoseconds matter, a wrapper would be what is measured. So a rival also has *loops*: methods
 `loop_<operation>(items)` that return a function doing the operation once per item, in the words a
-user of that rival would write. Each rival's loops are code of their own, because CPython
+user of that rival would write: calls of methods, on an object that is a local name of the loop, for
+the baseline as for everybody else. Each rival's loops are code of their own, because CPython
 specialises code for the types it meets. A rival without a loop for an operation cannot do it.
 """
 

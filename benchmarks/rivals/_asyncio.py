@@ -20,9 +20,7 @@ class LockcoreAsync(Rival):
         self.manager = importlib.import_module("lockcore").LockManager()
 
     def loop_async_exclusive(self, items: Sequence[Key]) -> Awaited:
-        manager = self.manager
-
-        async def run() -> None:
+        async def run(manager: Any = self.manager) -> None:
             for key in items:
                 grant = await manager.acquire_async(exclusive=[key])
                 grant.release()
@@ -30,9 +28,7 @@ class LockcoreAsync(Rival):
         return run
 
     def loop_async_shared(self, items: Sequence[Key]) -> Awaited:
-        manager = self.manager
-
-        async def run() -> None:
+        async def run(manager: Any = self.manager) -> None:
             for key in items:
                 grant = await manager.acquire_async(shared=[key])
                 grant.release()
@@ -40,9 +36,7 @@ class LockcoreAsync(Rival):
         return run
 
     def loop_async_queue(self, items: Sequence[Key]) -> Awaited:
-        manager = self.manager
-
-        async def run() -> None:
+        async def run(manager: Any = self.manager) -> None:
             for key in items:
                 grant = await manager.acquire_async(exclusive=[key])
                 await asyncio.sleep(0)
@@ -63,7 +57,7 @@ class AsyncioLock(Rival):
     def loop_async_exclusive(self, items: Sequence[object]) -> Awaited:
         lock = self._lock
 
-        async def run() -> None:
+        async def run(lock: Any = lock) -> None:
             for _ in items:
                 await lock.acquire()
                 lock.release()
@@ -75,7 +69,7 @@ class AsyncioLock(Rival):
     def loop_async_queue(self, items: Sequence[object]) -> Awaited:
         lock = self._lock
 
-        async def run() -> None:
+        async def run(lock: Any = lock) -> None:
             for _ in items:
                 await lock.acquire()
                 await asyncio.sleep(0)
@@ -98,7 +92,7 @@ class AioRWLock(Rival):
     def loop_async_exclusive(self, items: Sequence[object]) -> Awaited:
         lock = self._locks[LOOP_KEY].writer
 
-        async def run() -> None:
+        async def run(lock: Any = lock) -> None:
             for _ in items:
                 await lock.acquire()
                 lock.release()
@@ -108,7 +102,7 @@ class AioRWLock(Rival):
     def loop_async_shared(self, items: Sequence[object]) -> Awaited:
         lock = self._locks[LOOP_KEY].reader
 
-        async def run() -> None:
+        async def run(lock: Any = lock) -> None:
             for _ in items:
                 await lock.acquire()
                 lock.release()
@@ -118,7 +112,7 @@ class AioRWLock(Rival):
     def loop_async_queue(self, items: Sequence[object]) -> Awaited:
         lock = self._locks[LOOP_KEY].writer
 
-        async def run() -> None:
+        async def run(lock: Any = lock) -> None:
             for _ in items:
                 await lock.acquire()
                 await asyncio.sleep(0)

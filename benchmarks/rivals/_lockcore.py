@@ -27,7 +27,7 @@ class Lockcore(Rival):
     def loop_prepared(self, items: Sequence[Key]) -> Loop:
         lock = self.manager.lock(exclusive=[LOOP_KEY])
 
-        def run() -> None:
+        def run(lock: Any = lock) -> None:
             for _ in items:
                 lock.acquire()
                 lock.release()
@@ -37,7 +37,7 @@ class Lockcore(Rival):
     def loop_with_prepared(self, items: Sequence[Key]) -> Loop:
         lock = self.manager.lock(exclusive=[LOOP_KEY])
 
-        def run() -> None:
+        def run(lock: Any = lock) -> None:
             for _ in items:
                 with lock:
                     pass
@@ -45,9 +45,7 @@ class Lockcore(Rival):
         return run
 
     def loop_try_exclusive(self, items: Sequence[Key]) -> Loop:
-        manager = self.manager
-
-        def run() -> None:
+        def run(manager: Any = self.manager) -> None:
             for key in items:
                 grant = manager.try_acquire(exclusive=[key])
                 grant.release()
@@ -55,9 +53,7 @@ class Lockcore(Rival):
         return run
 
     def loop_try_shared(self, items: Sequence[Key]) -> Loop:
-        manager = self.manager
-
-        def run() -> None:
+        def run(manager: Any = self.manager) -> None:
             for key in items:
                 grant = manager.try_acquire(shared=[key])
                 grant.release()
@@ -67,9 +63,7 @@ class Lockcore(Rival):
     loop_try_group_id = loop_try_exclusive
 
     def loop_acquire(self, items: Sequence[Key]) -> Loop:
-        manager = self.manager
-
-        def run() -> None:
+        def run(manager: Any = self.manager) -> None:
             for key in items:
                 grant = manager.acquire(exclusive=[key])
                 grant.release()
@@ -77,9 +71,7 @@ class Lockcore(Rival):
         return run
 
     def loop_with(self, items: Sequence[Key]) -> Loop:
-        manager = self.manager
-
-        def run() -> None:
+        def run(manager: Any = self.manager) -> None:
             for key in items:
                 with manager.acquire(exclusive=[key]):
                     pass
@@ -87,9 +79,7 @@ class Lockcore(Rival):
         return run
 
     def loop_named_owner(self, items: Sequence[Key]) -> Loop:
-        manager = self.manager
-
-        def run() -> None:
+        def run(manager: Any = self.manager) -> None:
             for key in items:
                 grant = manager.try_acquire(exclusive=[key], owner="command-1")
                 grant.release()
@@ -97,9 +87,7 @@ class Lockcore(Rival):
         return run
 
     def loop_message(self, items: Sequence[Key]) -> Loop:
-        manager = self.manager
-
-        def run() -> None:
+        def run(manager: Any = self.manager) -> None:
             for key in items:
                 grant = manager.try_acquire(exclusive=[key], owner="command-1", message=MESSAGE)
                 grant.release()
@@ -107,9 +95,7 @@ class Lockcore(Rival):
         return run
 
     def loop_mixed(self, items: Sequence[tuple[Key, Key]]) -> Loop:
-        manager = self.manager
-
-        def run() -> None:
+        def run(manager: Any = self.manager) -> None:
             for mine, ours in items:
                 grant = manager.try_acquire(exclusive=[mine], shared=[ours])
                 grant.release()
@@ -117,9 +103,7 @@ class Lockcore(Rival):
         return run
 
     def loop_set(self, items: Sequence[Sequence[Key]]) -> Loop:
-        manager = self.manager
-
-        def run() -> None:
+        def run(manager: Any = self.manager) -> None:
             for keys in items:
                 grant = manager.try_acquire(exclusive=keys)
                 grant.release()
@@ -129,7 +113,7 @@ class Lockcore(Rival):
     def loop_prepared_set(self, items: Sequence[Sequence[Key]]) -> Loop:
         lock = self.manager.lock(exclusive=items[0])
 
-        def run() -> None:
+        def run(lock: Any = lock) -> None:
             for _ in items:
                 lock.acquire()
                 lock.release()
@@ -140,7 +124,7 @@ class Lockcore(Rival):
         manager = self.manager
         manager.acquire(exclusive=set(items), owner="holder", message=MESSAGE)
 
-        def run() -> None:
+        def run(manager: Any = manager) -> None:
             for key in items:
                 manager.try_acquire(exclusive=[key])
 
@@ -151,7 +135,7 @@ class Lockcore(Rival):
         manager.acquire(exclusive=[LOOP_KEY], owner="holder", message=MESSAGE)
         lock = manager.lock(exclusive=[LOOP_KEY])
 
-        def run() -> None:
+        def run(lock: Any = lock) -> None:
             for _ in items:
                 lock.acquire(False)
 
@@ -162,7 +146,7 @@ class Lockcore(Rival):
         manager.acquire(exclusive=set(items), owner="holder", message=MESSAGE)
         conflict = importlib.import_module("lockcore").LockConflictError
 
-        def run() -> None:
+        def run(manager: Any = manager, conflict: Any = conflict) -> None:
             for key in items:
                 try:  # noqa: SIM105 - what a user pays for, without a context manager beside it
                     manager.acquire(exclusive=[key], timeout=0)

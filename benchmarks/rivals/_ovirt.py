@@ -1,6 +1,7 @@
 """The oVirt algorithm as a rival."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from ovirt_algorithm import EngineLock, Locks, OvirtLockManager
 from rivals._base import LOOP_KEY, MESSAGE, Held, Key, Lockable, Loop, Rival
@@ -61,7 +62,7 @@ class Ovirt(Rival):
         manager = self.manager
         lock = EngineLock({LOOP_KEY: _VM}, None)
 
-        def run() -> None:
+        def run(manager: Any = manager, lock: Any = lock) -> None:
             for _ in items:
                 manager.acquire_lock(lock)
                 manager.release_lock(lock)
@@ -69,10 +70,7 @@ class Ovirt(Rival):
         return run
 
     def loop_try_exclusive(self, items: Sequence[str]) -> Loop:
-        manager = self.manager
-        group = _VM
-
-        def run() -> None:
+        def run(manager: Any = self.manager, group: Any = _VM) -> None:
             for key in items:
                 lock = EngineLock({key: group}, None)
                 manager.acquire_lock(lock)
@@ -81,9 +79,7 @@ class Ovirt(Rival):
         return run
 
     def loop_try_group_id(self, items: Sequence[tuple[str, str]]) -> Loop:
-        manager = self.manager
-
-        def run() -> None:
+        def run(manager: Any = self.manager) -> None:
             for group, entity in items:
                 lock = EngineLock({entity: (group, MESSAGE)}, None)
                 manager.acquire_lock(lock)
@@ -92,10 +88,7 @@ class Ovirt(Rival):
         return run
 
     def loop_try_shared(self, items: Sequence[str]) -> Loop:
-        manager = self.manager
-        group = _VM
-
-        def run() -> None:
+        def run(manager: Any = self.manager, group: Any = _VM) -> None:
             for key in items:
                 lock = EngineLock(None, {key: group})
                 manager.acquire_lock(lock)
@@ -104,10 +97,7 @@ class Ovirt(Rival):
         return run
 
     def loop_acquire(self, items: Sequence[str]) -> Loop:
-        manager = self.manager
-        group = _VM
-
-        def run() -> None:
+        def run(manager: Any = self.manager, group: Any = _VM) -> None:
             for key in items:
                 lock = EngineLock({key: group}, None)
                 manager.acquire_lock_wait(lock)
@@ -118,10 +108,7 @@ class Ovirt(Rival):
     loop_message = loop_try_exclusive
 
     def loop_mixed(self, items: Sequence[tuple[str, str]]) -> Loop:
-        manager = self.manager
-        group = _VM
-
-        def run() -> None:
+        def run(manager: Any = self.manager, group: Any = _VM) -> None:
             for mine, ours in items:
                 lock = EngineLock({mine: group}, {ours: group})
                 manager.acquire_lock(lock)
@@ -130,10 +117,7 @@ class Ovirt(Rival):
         return run
 
     def loop_set(self, items: Sequence[Sequence[str]]) -> Loop:
-        manager = self.manager
-        group = _VM
-
-        def run() -> None:
+        def run(manager: Any = self.manager, group: Any = _VM) -> None:
             for keys in items:
                 lock = EngineLock(dict.fromkeys(keys, group), None)
                 manager.acquire_lock(lock)
@@ -145,7 +129,7 @@ class Ovirt(Rival):
         manager = self.manager
         lock = EngineLock(dict.fromkeys(items[0], _VM), None)
 
-        def run() -> None:
+        def run(manager: Any = manager, lock: Any = lock) -> None:
             for _ in items:
                 manager.acquire_lock(lock)
                 manager.release_lock(lock)
@@ -157,7 +141,7 @@ class Ovirt(Rival):
         manager.acquire_lock(engine_lock(items, ()))
         group = _VM
 
-        def run() -> None:
+        def run(manager: Any = manager, group: Any = group) -> None:
             for key in items:
                 manager.acquire_lock(EngineLock({key: group}, None))
 

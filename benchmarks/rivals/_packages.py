@@ -28,10 +28,9 @@ class _NamedLock:
 
 
 class Fasteners(PerKey):
-    """In loops one lock object that is there already, which is its best case."""
+    """A reader/writer lock for each key, out of a dict: it knows no keys itself."""
 
     name = "fasteners"
-    is_one_lock = True
     has_shared = True
     has_try = False
 
@@ -53,56 +52,63 @@ class Fasteners(PerKey):
         return _NamedLock(lock.acquire_write_lock, lock.release_write_lock)
 
     def loop_prepared(self, items: Sequence[object]) -> Loop:
-        lock = self._locks[LOOP_KEY]
-
-        def run() -> None:
+        def run(lock: Any = self._locks[LOOP_KEY]) -> None:
             for _ in items:
                 lock.acquire_write_lock()
                 lock.release_write_lock()
 
         return run
 
-    loop_try_exclusive = loop_acquire = loop_prepared
-
-    def loop_try_shared(self, items: Sequence[object]) -> Loop:
-        lock = self._locks[LOOP_KEY]
-
-        def run() -> None:
-            for _ in items:
-                lock.acquire_read_lock()
-                lock.release_read_lock()
-
-        return run
-
-    def loop_with(self, items: Sequence[object]) -> Loop:
-        lock = self._locks[LOOP_KEY]
-
-        def run() -> None:
+    def loop_with_prepared(self, items: Sequence[object]) -> Loop:
+        def run(lock: Any = self._locks[LOOP_KEY]) -> None:
             for _ in items:
                 with lock.write_lock():
                     pass
 
         return run
 
-    loop_with_prepared = loop_with
+    def loop_try_exclusive(self, items: Sequence[Key]) -> Loop:
+        def run(locks: Any = self._locks) -> None:
+            for key in items:
+                lock = locks[key]
+                lock.acquire_write_lock()
+                lock.release_write_lock()
+
+        return run
+
+    loop_try_group_id = loop_acquire = loop_try_exclusive
+
+    def loop_try_shared(self, items: Sequence[Key]) -> Loop:
+        def run(locks: Any = self._locks) -> None:
+            for key in items:
+                lock = locks[key]
+                lock.acquire_read_lock()
+                lock.release_read_lock()
+
+        return run
+
+    def loop_with(self, items: Sequence[Key]) -> Loop:
+        def run(locks: Any = self._locks) -> None:
+            for key in items:
+                with locks[key].write_lock():
+                    pass
+
+        return run
 
     def loop_mixed(self, items: Sequence[tuple[Key, Key]]) -> Loop:
-        mine = self._locks[LOOP_KEY]
-        ours = self._locks["pool-1"]
-
-        def run() -> None:
-            for _ in items:
-                mine.acquire_write_lock()
-                ours.acquire_read_lock()
-                ours.release_read_lock()
-                mine.release_write_lock()
+        def run(locks: Any = self._locks) -> None:
+            for mine, ours in items:
+                writer = locks[mine]
+                reader = locks[ours]
+                writer.acquire_write_lock()
+                reader.acquire_read_lock()
+                reader.release_read_lock()
+                writer.release_write_lock()
 
         return run
 
     def loop_set(self, items: Sequence[Sequence[Key]]) -> Loop:
-        locks = self._locks
-
-        def run() -> None:
+        def run(locks: Any = self._locks) -> None:
             for keys in items:
                 ordered = sorted(keys)
                 for key in ordered:
@@ -114,10 +120,9 @@ class Fasteners(PerKey):
 
 
 class ReaderWriterLock(PerKey):
-    """The package readerwriterlock, its fair variant; in loops one lock that is there already."""
+    """The package readerwriterlock, its fair variant, a lock for each key out of a dict."""
 
     name = "readerwriterlock"
-    is_one_lock = True
     has_shared = True
 
     def __init__(self) -> None:
@@ -133,60 +138,68 @@ class ReaderWriterLock(PerKey):
         return self._locks[key].gen_wlock()  # type: ignore[no-any-return]
 
     def loop_prepared(self, items: Sequence[object]) -> Loop:
-        lock = self._locks[LOOP_KEY].gen_wlock()
-
-        def run() -> None:
+        def run(lock: Any = self._locks[LOOP_KEY].gen_wlock()) -> None:  # noqa: B008
             for _ in items:
                 lock.acquire()
                 lock.release()
 
         return run
 
-    loop_try_exclusive = loop_acquire = loop_prepared
-
-    def loop_try_shared(self, items: Sequence[object]) -> Loop:
-        lock = self._locks[LOOP_KEY].gen_rlock()
-
-        def run() -> None:
-            for _ in items:
-                lock.acquire()
-                lock.release()
-
-        return run
-
-    def loop_with(self, items: Sequence[object]) -> Loop:
-        lock = self._locks[LOOP_KEY].gen_wlock()
-
-        def run() -> None:
+    def loop_with_prepared(self, items: Sequence[object]) -> Loop:
+        def run(lock: Any = self._locks[LOOP_KEY].gen_wlock()) -> None:  # noqa: B008
             for _ in items:
                 with lock:
                     pass
 
         return run
 
-    loop_with_prepared = loop_with
-
-    def loop_mixed(self, items: Sequence[tuple[Key, Key]]) -> Loop:
-        mine = self._locks[LOOP_KEY].gen_wlock()
-        ours = self._locks["pool-1"].gen_rlock()
-
-        def run() -> None:
-            for _ in items:
-                mine.acquire()
-                ours.acquire()
-                ours.release()
-                mine.release()
+    def loop_try_exclusive(self, items: Sequence[Key]) -> Loop:
+        def run(locks: Any = self._locks) -> None:
+            for key in items:
+                side = locks[key].gen_wlock()
+                side.acquire()
+                side.release()
 
         return run
 
-    def loop_refused(self, items: Sequence[object]) -> Loop:
-        lock = self._locks[LOOP_KEY]
-        lock.gen_wlock().acquire()
-        mine = lock.gen_wlock()
+    loop_try_group_id = loop_acquire = loop_try_exclusive
 
-        def run() -> None:
-            for _ in items:
-                mine.acquire(blocking=False)
+    def loop_try_shared(self, items: Sequence[Key]) -> Loop:
+        def run(locks: Any = self._locks) -> None:
+            for key in items:
+                side = locks[key].gen_rlock()
+                side.acquire()
+                side.release()
+
+        return run
+
+    def loop_with(self, items: Sequence[Key]) -> Loop:
+        def run(locks: Any = self._locks) -> None:
+            for key in items:
+                with locks[key].gen_wlock():
+                    pass
+
+        return run
+
+    def loop_mixed(self, items: Sequence[tuple[Key, Key]]) -> Loop:
+        def run(locks: Any = self._locks) -> None:
+            for mine, ours in items:
+                writer = locks[mine].gen_wlock()
+                reader = locks[ours].gen_rlock()
+                writer.acquire()
+                reader.acquire()
+                reader.release()
+                writer.release()
+
+        return run
+
+    def loop_refused(self, items: Sequence[Key]) -> Loop:
+        held = [self.hold([key]) for key in set(items)]
+
+        def run(locks: Any = self._locks) -> None:
+            for key in items:
+                locks[key].gen_wlock().acquire(blocking=False)
+            assert held
 
         return run
 
@@ -234,9 +247,7 @@ class OsloConcurrency(PerKey):
         return _ContextLock(lambda: self._lock(name, semaphores=self._semaphores))
 
     def loop_with(self, items: Sequence[str]) -> Loop:
-        lock = self._lock
-
-        def run() -> None:
+        def run(lock: Any = self._lock) -> None:
             for key in items:
                 with lock(key):
                     pass
@@ -246,9 +257,7 @@ class OsloConcurrency(PerKey):
     loop_try_exclusive = loop_acquire = loop_with
 
     def loop_try_group_id(self, items: Sequence[tuple[str, str]]) -> Loop:
-        lock = self._lock
-
-        def run() -> None:
+        def run(lock: Any = self._lock) -> None:
             for group, entity in items:
                 with lock(f"{group}:{entity}"):
                     pass
@@ -261,7 +270,7 @@ class OsloConcurrency(PerKey):
         semaphores = self._semaphores
         kept = [self.hold([key]) for key in set(items)]
 
-        def run() -> None:
+        def run(lock: Any = lock, refused: Any = refused, semaphores: Any = semaphores) -> None:
             for key in items:
                 try:
                     with lock(key, semaphores=semaphores, blocking=False):

@@ -67,7 +67,7 @@ class ThreadingLock(PerKey):
     def loop_prepared(self, items: Sequence[object]) -> Loop:
         lock = self._locks[LOOP_KEY]
 
-        def run() -> None:
+        def run(lock: Any = lock) -> None:
             for _ in items:
                 lock.acquire()
                 lock.release()
@@ -80,7 +80,7 @@ class ThreadingLock(PerKey):
     def loop_with(self, items: Sequence[object]) -> Loop:
         lock = self._locks[LOOP_KEY]
 
-        def run() -> None:
+        def run(lock: Any = lock) -> None:
             for _ in items:
                 with lock:
                     pass
@@ -92,7 +92,7 @@ class ThreadingLock(PerKey):
     def loop_set(self, items: Sequence[Sequence[Key]]) -> Loop:
         lock = self._locks[LOOP_KEY]
 
-        def run() -> None:
+        def run(lock: Any = lock) -> None:
             for keys in items:
                 for _ in keys:
                     lock.acquire()
@@ -106,7 +106,7 @@ class ThreadingLock(PerKey):
         lock = self._locks[LOOP_KEY]
         lock.acquire()
 
-        def run() -> None:
+        def run(lock: Any = lock) -> None:
             for _ in items:
                 lock.acquire(False)
 
@@ -131,9 +131,7 @@ class LeakyDict(PerKey):
         return self.locks[key]
 
     def loop_try_exclusive(self, items: Sequence[Key]) -> Loop:
-        locks = self.locks
-
-        def run() -> None:
+        def run(locks: Any = self.locks) -> None:
             for key in items:
                 lock = locks[key]
                 lock.acquire()
@@ -144,9 +142,7 @@ class LeakyDict(PerKey):
     loop_try_group_id = loop_acquire = loop_try_exclusive
 
     def loop_with(self, items: Sequence[Key]) -> Loop:
-        locks = self.locks
-
-        def run() -> None:
+        def run(locks: Any = self.locks) -> None:
             for key in items:
                 with locks[key]:
                     pass
@@ -154,9 +150,7 @@ class LeakyDict(PerKey):
         return run
 
     def loop_set(self, items: Sequence[Sequence[Key]]) -> Loop:
-        locks = self.locks
-
-        def run() -> None:
+        def run(locks: Any = self.locks) -> None:
             for keys in items:
                 ordered = sorted(keys)
                 for key in ordered:
@@ -171,7 +165,7 @@ class LeakyDict(PerKey):
         for key in set(items):
             locks[key].acquire()
 
-        def run() -> None:
+        def run(locks: Any = locks) -> None:
             for key in items:
                 locks[key].acquire(False)
 
@@ -245,9 +239,7 @@ class RefcountedDict(PerKey):
         return _RefcountedLock(self.locks, key)
 
     def loop_try_exclusive(self, items: Sequence[Key]) -> Loop:
-        locks = self.locks
-
-        def run() -> None:
+        def run(locks: Any = self.locks) -> None:
             for key in items:
                 locks.acquire(key)
                 locks.release(key)
@@ -257,9 +249,7 @@ class RefcountedDict(PerKey):
     loop_try_group_id = loop_acquire = loop_try_exclusive
 
     def loop_mixed(self, items: Sequence[tuple[Key, Key]]) -> Loop:
-        locks = self.locks
-
-        def run() -> None:
+        def run(locks: Any = self.locks) -> None:
             for mine, ours in items:
                 locks.acquire(mine)
                 locks.acquire(ours)
@@ -269,9 +259,7 @@ class RefcountedDict(PerKey):
         return run
 
     def loop_set(self, items: Sequence[Sequence[Key]]) -> Loop:
-        locks = self.locks
-
-        def run() -> None:
+        def run(locks: Any = self.locks) -> None:
             for keys in items:
                 ordered = sorted(keys)
                 for key in ordered:
@@ -286,7 +274,7 @@ class RefcountedDict(PerKey):
         for key in set(items):
             locks.acquire(key)
 
-        def run() -> None:
+        def run(locks: Any = locks) -> None:
             for key in items:
                 locks.try_acquire(key)
 
