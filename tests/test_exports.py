@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import re
 from pathlib import Path
 
 import pytest
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference" / "api.md"
-PUBLIC_MODULES = ("lockcore", "lockcore.engine")
+PUBLIC_MODULES = [
+    "lockcore",
+    "lockcore.engine",
+    # Extras: importable where they are installed.
+    *(["lockcore.engine.celery"] if importlib.util.find_spec("celery") else []),
+]
 
 
 def public_names() -> list[tuple[str, str]]:

@@ -14,9 +14,7 @@ SOURCES = ROOT / "src" / "lockcore"
 
 # From the top down. A module imports from lower rows, and inside its own package.
 LAYERS = (
-    ("lockcore.__main__",),
     ("lockcore",),
-    ("lockcore._demo",),
     ("lockcore.engine",),
     ("lockcore._manager",),
     ("lockcore._core", "lockcore._errors"),

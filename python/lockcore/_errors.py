@@ -6,7 +6,7 @@ nothing. All of them survive pickling and copying with their attributes.
 
 from __future__ import annotations
 
-import uuid
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 from lockcore._messages import (
@@ -15,6 +15,7 @@ from lockcore._messages import (
     describe_key,
     describe_owner,
     describe_request,
+    is_short,
 )
 from lockcore._types import Holder, Key, Message, Request, Waiter, blocker_order, key_order
 
@@ -102,15 +103,16 @@ class LockConflictError(LockError):
     def to_dict(self) -> dict[str, Any]:
         """The attributes as JSON-able values: keys `(group, id)` as lists, UUIDs as text.
 
-        Bytes are given as hexadecimal text. Message variables that JSON does not know are given as
-        text.
+        Bytes are given as hexadecimal text, integers of thousands of digits too. Message variables
+        that JSON does not know are given as text; so are NaN and infinity. Where text has half of a
+        surrogate pair, which UTF-8 cannot say, there is its escape.
         """
         return {
             "request": {
                 "exclusive": _json_keys(self.request.exclusive),
                 "shared": _json_keys(self.request.shared),
                 "owner": _json_value(self.request.owner),
-                "message": _json_message(self.request.message),
+                "message": json_message(self.request.message),
             },
             "blockers": [_json_blocker(blocker) for blocker in self.blockers],
         }
@@ -262,16 +264,24 @@ def _json_key(key: Key) -> Any:
 def _json_value(value: object) -> str | int | float | bool | None:
     if isinstance(value, bytes):
         return value.hex()
-    if isinstance(value, uuid.UUID):
-        return str(value)
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
+    if isinstance(value, int):
+        return value if is_short(value) else hex(value)
+    if value is None or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return json_text(str(value))
 
 
-def _json_message(message: str | Message | None) -> Any:
+def json_text(text: str) -> str:
+    """Text that any encoder of JSON takes."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def json_message(message: str | Message | None) -> Any:
+    """A message as a JSON-able value: its text, or an object of code and variables."""
     if not isinstance(message, Message):
-        return message
+        return None if message is None else json_text(message)
     variables = {name: _json_value(value) for name, value in message.variables.items()}
-    return {"code": message.code, "variables": variables}
+    return {"code": json_text(message.code), "variables": variables}
 
 
 def _json_blocker(blocker: Holder | Waiter) -> dict[str, Any]:
@@ -279,7 +289,7 @@ def _json_blocker(blocker: Holder | Waiter) -> dict[str, Any]:
         "key": _json_key(blocker.key),
         "mode": str(blocker.mode),
         "owner": _json_value(blocker.owner),
-        "message": _json_message(blocker.message),
+        "message": json_message(blocker.message),
     }
     if isinstance(blocker, Holder):
         return {**row, "token": blocker.token, "held_for": blocker.held_for}

@@ -26,6 +26,7 @@ __all__ = [
     "describe_key",
     "describe_owner",
     "describe_request",
+    "is_short",
 ]
 
 
@@ -236,6 +237,8 @@ def describe_key(key: Key) -> str:
 
 def _describe_id(key_id: object) -> str:
     # The base type's text: a subclass counts as its base value, whatever its own repr says.
+    if isinstance(key_id, int) and not is_short(key_id):
+        return hex(key_id)
     for kind in (str, bytes, int):
         if isinstance(key_id, kind):
             return kind.__repr__(key_id)
@@ -244,7 +247,14 @@ def _describe_id(key_id: object) -> str:
 
 def describe_owner(owner: Owner | None) -> str:
     """The owner's bare text, or `an unnamed owner`."""
+    if isinstance(owner, int) and not is_short(owner):
+        return hex(owner)
     return "an unnamed owner" if owner is None else str(owner)
+
+
+def is_short(number: int) -> bool:
+    """Whether Python, with its default limit, makes text of the number."""
+    return number.bit_length() < 14_000  # 4,215 digits; the limit is 4,300
 
 
 def describe_holder(blocker: Holder | Waiter) -> str:

@@ -7,8 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery_fixtures import (  # noqa: F401 - fixtures
+    celery_app,
+    celery_id,
+    celery_tasks,
+    celery_worker,
+    new_worker,
+    redis_server,
+)
 from engine_commands import calls, script  # noqa: F401 - fixtures
 from engine_support import ManualTasks
+from store_fixtures import any_store, postgresql, postgresql_server  # noqa: F401 - fixtures
 
 from lockcore import LockManager
 from lockcore.engine import Engine, ProcessTasks, TaskState

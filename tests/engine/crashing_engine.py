@@ -1,5 +1,6 @@
 """An engine that kills itself at a chosen instant: `crashing_engine.py DIRECTORY INSTANT`.
 
+Its store is what the environment variable LOCKCORE_TEST_STORE says.
 It works in DIRECTORY, says what its recovery has found, then answers requests line by line.
 """
 
@@ -11,7 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from lockcore.engine import (
     Command,
@@ -19,6 +20,7 @@ from lockcore.engine import (
     Engine,
     ProcessTasks,
     Scope,
+    TaskBackend,
     TaskStatus,
     exclusive,
     locks,
@@ -26,6 +28,8 @@ from lockcore.engine import (
 from lockcore.engine._store import Store
 
 DIRECTORY, INSTANT = sys.argv[1:]
+STORE = os.environ.get("LOCKCORE_TEST_STORE", "sqlite:///engine.db")
+WAITS_AT_MOST = 30.0
 
 # Says that it runs, then waits for the file `go`, but not for ever.
 TASK = """
@@ -70,13 +74,14 @@ class DyingTasks(ProcessTasks):
 class Copy(Command):
     """Starts one task, and notes in files which end actions have run."""
 
+    task: ClassVar[tuple[Any, ...]] = ([sys.executable, "-c", TASK],)
     vm: str = "web"
 
     def __post_init__(self) -> None:
         now("when the command is made")
 
     def execute(self) -> None:
-        self.start_task([sys.executable, "-c", TASK])
+        self.start_task(*self.task)
         now("in execute")
 
     def end_successfully(self) -> None:
@@ -92,23 +97,43 @@ class Copy(Command):
         now("after the end action")
 
 
+class Enter(Copy):
+    """Writes into a table of its own what it begins, and how it ends."""
+
+    def execute(self) -> None:
+        with self.transaction() as connection:
+            enter(connection, "begun")
+            self.start_task(*self.task)
+            now("before the transaction is committed")
+        now("in execute")
+
+    def _end(self, how: str) -> None:
+        with self.transaction() as connection:
+            enter(connection, how)
+            now("in the transaction of the end action")
+        super()._end(how)
+
+
+def enter(connection: Any, what: str) -> None:
+    execute = getattr(connection, "exec_driver_sql", None) or connection.execute
+    execute("CREATE TABLE IF NOT EXISTS entries (what TEXT)")
+    execute(f"INSERT INTO entries VALUES ('{what}')")
+
+
 def dying_end(end: Callable[..., None]) -> Callable[..., None]:
     def wrapped(*args: Any) -> None:
         end(*args)
-        now("after the outcome is committed")
+        is_committed = len(args) < 4  # else it is part of a transaction
+        if is_committed:
+            now("after the outcome is committed")
 
     return wrapped
 
 
-def main() -> None:
-    os.chdir(DIRECTORY)
+def serve(tasks: TaskBackend) -> None:
+    """Opens an engine in the working directory, and answers."""
     Store.end = dying_end(Store.end)  # type: ignore[method-assign]
-    engine = Engine(
-        store="sqlite:///engine.db",
-        tasks=DyingTasks("tasks", grace=0.5),
-        poll_interval=0.002,
-        retry_delay=0.002,
-    )
+    engine = Engine(store=STORE, tasks=tasks, poll_interval=0.002, retry_delay=0.002)
     with engine:
         report = engine.recovery
         answer(
@@ -120,10 +145,10 @@ def main() -> None:
         )
         for line in sys.stdin:
             request, _, argument = line.strip().partition(" ")
-            if request == "run":
-                answer(described(engine.run(Copy())))
+            if request in ("run", "enter"):
+                answer(described(engine.run(Copy() if request == "run" else Enter())))
             elif request == "wait":
-                answer(described(engine.wait(argument, timeout=10)))
+                answer(described(engine.wait(argument, timeout=WAITS_AT_MOST)))
             elif request == "locks":
                 answer([[row.key, row.mode, row.message] for row in engine.manager.snapshot()])
 
@@ -138,4 +163,5 @@ def answer(value: Any) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    os.chdir(DIRECTORY)
+    serve(DyingTasks("tasks", grace=0.5))

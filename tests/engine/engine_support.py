@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lockcore.engine import TaskState, TaskStatus
+from services import STARTING
 from support import DEADLINE
 
 RUNNING = TaskStatus(TaskState.RUNNING)
@@ -68,10 +69,12 @@ class ManualTasks:
 
 
 class EngineProcess:
-    """The program `crashing_engine.py` in a process of its own; each answer is a JSON line."""
+    """An engine in a process of its own, `crashing_engine.py`; each answer is a JSON line."""
 
-    def __init__(self, directory: Path, instant: str = "never") -> None:
-        program = Path(__file__).with_name("crashing_engine.py")
+    def __init__(
+        self, directory: Path, instant: str = "never", *, name: str = "crashing_engine.py"
+    ) -> None:
+        program = Path(__file__).with_name(name)
         self.process = subprocess.Popen(
             [sys.executable, "-W", "error", str(program), str(directory), instant],
             stdin=subprocess.PIPE,
@@ -91,7 +94,7 @@ class EngineProcess:
 
     def answer(self) -> Any:
         assert self.process.stdout is not None
-        ready, _, _ = select.select([self.process.stdout], [], [], DEADLINE)
+        ready, _, _ = select.select([self.process.stdout], [], [], STARTING)
         assert ready, "the engine does not answer"
         line = self.process.stdout.readline()
         assert line, f"the engine has died: {self.process.wait()}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Generator
 from typing import Any
 
 import pytest
@@ -191,6 +191,63 @@ def test_cancelled_execute_stops_its_tasks_and_frees_the_locks(
     eventually(lambda: calls[-1] == "end_with_failure")
     eventually(lambda: len(manager) == 0)
     assert len(tasks.stopped) == 1
+
+
+def wrapped(method: Callable[..., Any]) -> Callable[..., Any]:
+    """As by a decorator that does not know of async methods."""
+
+    def call(command: Command) -> Any:
+        return method(command)
+
+    return call
+
+
+async def coroutine(command: Command) -> None:
+    await asyncio.sleep(0)
+    Scripted.calls.append("awaited")
+
+
+async def generator(command: Command) -> AsyncIterator[str]:
+    yield "no room"
+
+
+@pytest.mark.parametrize(
+    ("method", "function"),
+    [("execute", coroutine), ("validate", coroutine), ("validate", generator)],
+)
+def test_method_that_turns_out_to_be_async_is_an_error_and_not_skipped(
+    engine: Engine, manager: LockManager, script: Script, method: str, function: Any
+) -> None:
+    command = type("Disguised", (Long,), {method: wrapped(function)})
+    result = engine.run(command())
+    assert result.state == "failed"
+    assert "would never be awaited: await run_async instead" in str(result.messages[0])
+    assert ("awaited" in Scripted.calls, len(manager)) == (False, 0)
+
+
+@pytest.mark.parametrize("function", [coroutine, generator])
+def test_method_that_turns_out_to_be_async_is_awaited(
+    engine: Engine, script: Script, function: Any
+) -> None:
+    command = type("Disguised", (Long,), {"validate": wrapped(function)})
+    state = asyncio.run(engine.run_async(command())).state
+    assert state == ("refused" if function is generator else "succeeded")
+
+
+def test_end_action_that_turns_out_to_be_async_is_awaited(
+    engine: Engine, script: Script, tasks: ManualTasks
+) -> None:
+    class Awaitable:
+        def __await__(self) -> Generator[None, None, None]:
+            yield from asyncio.sleep(0).__await__()
+            Scripted.calls.append("awaited")
+
+    script["execute"] = start_one_task
+    command = type("Disguised", (Long,), {"end_successfully": lambda command: Awaitable()})
+    result = engine.run(command())
+    tasks.end_all()
+    engine.wait(result.command_id, timeout=10)
+    assert Scripted.calls[-1] == "awaited"
 
 
 def test_sync_command_may_be_awaited_too(engine: Engine, calls: list[str]) -> None:

@@ -11,8 +11,8 @@ from engine_commands import Long, Scripted
 from engine_support import FAILED, ManualTasks
 
 from lockcore import LockManager
-from lockcore.engine import Command, CommandResult, Engine, Scope, exclusive, locks
-from support import Background
+from lockcore.engine import Command, CommandResult, Engine, Scope, exclusive, locks, shared
+from support import Background, eventually
 
 Script = dict[str, Callable[[Any], Any]]
 
@@ -206,3 +206,102 @@ def test_child_that_would_wait_for_ever_is_refused(
     (refused,) = Waiting.refused
     assert "it would wait for ever" in str(refused.messages[0])
     assert len(manager) == 0
+
+
+@locks(exclusive("VM", "vm"), shared("POOL", "pool"), scope=Scope.COMMAND)
+class SameKeys(Command):
+    """Wants what its parent has, and ends in one of all ways."""
+
+    vm: str = "web"
+    pool: str = "p1"
+    does: str = ""
+
+    def validate(self) -> str | None:
+        return "no room" if self.does == "is invalid" else None
+
+    def execute(self) -> None:
+        if "starts" in self.does:
+            self.start_task("copy")
+        if "raises" in self.does:
+            raise OSError("the child broke")
+
+
+@locks(exclusive("VM", "vm", scope=Scope.EXECUTION), shared("POOL", "pool"), scope=Scope.COMMAND)
+class FreesEarly(SameKeys):
+    """Keeps less than it has taken."""
+
+
+@locks(exclusive("POOL", "pool"), scope=Scope.EXECUTION)
+class Upgrades(SameKeys):
+    """Wants exclusive what its parent shares."""
+
+
+@pytest.mark.parametrize("child", [SameKeys, FreesEarly, Upgrades])
+@pytest.mark.parametrize("does", ["", "is invalid", "raises", "starts", "starts, raises"])
+def test_child_never_frees_the_locks_of_its_parent_however_it_ends(
+    engine: Engine,
+    manager: LockManager,
+    script: Script,
+    tasks: ManualTasks,
+    background: Callable[..., Background],
+    child: type[SameKeys],
+    does: str,
+) -> None:
+    """Somebody who waits for a key of the parent gets it when the parent has ended."""
+    waiting: list[Background] = []
+    states: list[str] = []
+
+    def execute(parent: Command) -> None:
+        waiting.append(background(manager.acquire, exclusive=[("VM", "web")], owner="other"))
+        eventually(lambda: manager.waiters(("VM", "web")))
+        result = parent.run_child(child(does=does))
+        tasks.end_all()
+        state = engine.wait(result.command_id, timeout=10).state
+        rows = {(row.key, row.mode) for row in manager.owned_by(parent.command_id)}
+        assert rows >= {(("VM", "web"), "exclusive"), (("POOL", "p1"), "shared")}
+        assert (("POOL", "p1"), "exclusive") not in rows
+        assert len(manager.waiters(("VM", "web"))) == 1
+        states.append(state)  # all of the above is so
+
+    script["execute"] = execute
+    parent = engine.run(Long())
+    engine.wait(parent.command_id, timeout=10)
+    ends = {"": "succeeded", "starts": "succeeded", "is invalid": "refused"}
+    assert states == [ends.get(does, "failed")]
+    waiting[0].result().release()
+    assert len(manager) == 0
+
+
+def test_child_that_is_refused_frees_nothing_of_its_parent(
+    engine: Engine, manager: LockManager, script: Script, results: list[CommandResult]
+) -> None:
+    def execute(parent: Command) -> None:
+        run_child(results)(parent)
+        assert {row.owner for row in manager.holders(("VM", "web"))} == {parent.command_id}
+
+    script["execute"] = execute
+    with manager.acquire(exclusive=[("DISK", "d1")]):
+        assert engine.run(Long()).state == "succeeded"
+    assert results[0].state == "refused"
+
+
+def test_child_that_ends_after_a_restart_frees_nothing_of_its_parent(
+    new_engine: Callable[..., Engine], script: Script, tasks: ManualTasks
+) -> None:
+    def execute(parent: Command) -> None:
+        parent.start_task("copy")
+        children.append(parent.run_child(Child(does="starts")).command_id)
+
+    children: list[str] = []
+    script["execute"] = execute
+    with new_engine() as engine:
+        parent = engine.run(Long())
+    own, childs = tasks.known
+    with new_engine(manager=LockManager()) as restarted:
+        tasks.end(childs)
+        assert restarted.wait(children[0], timeout=10).state == "succeeded"
+        left = {row.key for row in restarted.manager.owned_by(parent.command_id)}
+        assert left == {("VM", "web"), ("POOL", "p1")}
+        tasks.end(own)
+        assert restarted.wait(parent.command_id, timeout=10).state == "succeeded"
+        assert len(restarted.manager) == 0

@@ -71,6 +71,28 @@ def test_correlation_id_that_is_no_text_is_refused(engine: Engine, manager: Lock
     assert manager.statistics().acquired == 0
 
 
+@pytest.mark.parametrize("correlation_id", ["half a pair \ud800", "null \0"])
+def test_correlation_id_that_cannot_be_stored_is_refused(
+    engine: Engine, manager: LockManager, correlation_id: str
+) -> None:
+    with pytest.raises(ValueError, match="correlation_id is no text that can be stored"):
+        engine.run(Long(), correlation_id=correlation_id)
+    assert manager.statistics().acquired == 0
+
+
+def test_any_other_text_is_a_correlation_id(
+    new_engine: Callable[..., Engine], script: Script, tasks: ManualTasks
+) -> None:
+    script["execute"] = start_one_task
+    text = "größer 🔒 \u202e " + "x" * 100_000
+    with new_engine() as engine:
+        result = engine.run(Long(), correlation_id=text)
+        tasks.end_all()
+        engine.wait(result.command_id, timeout=10)
+    with new_engine(manager=LockManager()) as engine:
+        assert engine.wait(result.command_id, timeout=0).correlation_id == text
+
+
 SCHEMA_1 = """
 CREATE TABLE command (
     command_id TEXT PRIMARY KEY, sequence INTEGER NOT NULL, type TEXT NOT NULL,

@@ -161,7 +161,7 @@ def test_closed_engine_leaves_tasks_and_locks(
 def test_command_cannot_close_its_engine(engine: Engine, script: Script) -> None:
     script["execute"] = lambda command: engine.close()
     result = engine.run(Long())
-    assert result.messages == ("a command cannot close the engine that executes it",)
+    assert result.messages == ("a command cannot close the engine that runs it",)
 
 
 def test_commands_on_one_key_exclude_each_other(

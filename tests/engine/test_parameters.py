@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import InitVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -100,6 +101,15 @@ def test_post_init_may_refuse_a_value() -> None:
 
     with pytest.raises(ValueError, match="size must not be negative"):
         Resize(size=-1)
+
+
+def test_parameter_that_would_not_be_kept_is_refused() -> None:
+    """The command could not be rebuilt without it."""
+    with pytest.raises(TypeError, match="Resize has an InitVar, which would be lost: factor"):
+
+        class Resize(Command):
+            size: int
+            factor: InitVar[int] = 1
 
 
 def test_inherited_parameter_is_checked_by_the_names_of_its_own_module() -> None:

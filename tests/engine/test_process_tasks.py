@@ -215,11 +215,13 @@ def test_forgotten_task_leaves_no_files_and_no_zombie(
     processes: ProcessTasks, tmp_path: Path
 ) -> None:
     processes.start("t1", python("pass"))
+    eventually((tmp_path / "tasks" / "t1" / "started").exists)
+    supervisor = supervisor_of(tmp_path)
     ended(processes)
     processes.forget("t1")
     assert list((tmp_path / "tasks").iterdir()) == []
     with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+        os.waitpid(supervisor, os.WNOHANG)
 
 
 def test_running_task_is_not_forgotten(processes: ProcessTasks) -> None:

@@ -377,10 +377,10 @@ def test_command_whose_locks_others_hold_is_set_aside(
     assert groups(restarted()) == {"resumed": (first, second)}
 
 
-def change_store(tmp_path: Path, column: str, value: str) -> None:
-    """Changes a column of all stored commands."""
+def change_store(tmp_path: Path, column: str, value: str, which: str = "true") -> None:
+    """Changes a column of all stored commands, or of some."""
     connection = sqlite3.connect(tmp_path / "engine.db")
-    connection.execute(f"UPDATE command SET {column} = ?", (value,))
+    connection.execute(f"UPDATE command SET {column} = ? WHERE {which}", (value,))
     connection.commit()
     connection.close()
 
@@ -400,6 +400,25 @@ def test_command_whose_class_is_gone_is_set_aside_and_keeps_its_locks(
         assert engine.run(Long()).state == "refused"
     change_store(tmp_path, "type", "engine_commands:Long")
     assert groups(restarted()) == {"resumed": (command_id,)}
+
+
+@pytest.mark.parametrize("source", ["import sys; sys.exit(1)", "1 / 0", "def"])
+def test_command_whose_module_cannot_be_imported_is_set_aside_and_keeps_its_locks(
+    new_engine: NewEngine,
+    restarted: NewEngine,
+    script: Script,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    source: str,
+) -> None:
+    script["execute"] = start_one_task
+    (command_id,) = left_running(new_engine, Long())
+    change_store(tmp_path, "type", "broken_plugin_of_a_test:Extra")
+    (tmp_path / "broken_plugin_of_a_test.py").write_text(source, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    engine = restarted()
+    assert groups(engine) == {"set_aside": (command_id,)}
+    assert ("VM", "web") in engine.manager
 
 
 def test_class_is_imported_when_it_is_needed(
@@ -517,6 +536,24 @@ def test_parent_and_child_are_ended_together(
     engine = restarted()
     assert len(engine.recovery.ended) == 2
     assert engine.wait(parent_id, timeout=0).state == "failed"
+    assert len(engine.manager) == 0
+
+
+def test_parent_of_a_child_that_is_set_aside_waits_for_an_engine_that_can_end_it(
+    new_engine: NewEngine, restarted: NewEngine, tasks: ManualTasks, script: Script, tmp_path: Path
+) -> None:
+    script["execute"] = lambda parent: parent.run_child(Part())
+    (parent_id,) = left_running(new_engine, Long())
+    tasks.end_all()
+    change_store(tmp_path, "type", "gone:Gone", "parent_id IS NOT NULL")
+    engine = restarted()
+    assert engine.recovery.resumed == (parent_id,)
+    assert len(engine.recovery.set_aside) == 1
+    assert len(engine.manager.owned_by(parent_id)) == 3
+    engine.close(drain=True)  # does not wait for it
+    change_store(tmp_path, "type", f"{__name__}:Part", "parent_id IS NOT NULL")
+    engine = restarted()
+    assert engine.wait(parent_id, timeout=10).state == "succeeded"
     assert len(engine.manager) == 0
 
 

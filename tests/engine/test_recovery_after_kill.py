@@ -1,30 +1,43 @@
 """An engine process dies by SIGKILL at a chosen instant; the next one brings everything to its end.
 
 After each story the same must hold: the end action has run, the command is over for good, nothing
-is locked, and no task is left.
+is locked, and no task is left. On every store that outlives an engine.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from engine_support import EngineProcess
+from store_support import SqliteFile
 
 from lockcore.engine import ProcessTasks, TaskState
 from support import eventually
 
+pytestmark = pytest.mark.timeout(120)  # up to eight processes start in one test
+
 LOCKED = [[["VM", "web"], "exclusive", "VM_IS_COPIED"]]
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Any:
+    """Where the engine processes have their store."""
+    if request.param == "sqlite":
+        return SqliteFile(tmp_path)
+    postgresql = request.getfixturevalue("postgresql")
+    monkeypatch.setenv("LOCKCORE_TEST_STORE", postgresql.address())
+    return postgresql
+
+
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., EngineProcess]]:
+def start(tmp_path: Path, database: Any) -> Iterator[Callable[..., EngineProcess]]:
     """Starts engine processes; kills them and stops their tasks at the end."""
     engines: list[EngineProcess] = []
 
@@ -41,10 +54,16 @@ def start(tmp_path: Path) -> Iterator[Callable[..., EngineProcess]]:
     eventually(lambda: all(task.state is not TaskState.RUNNING for task in tasks.status().values()))
 
 
-def stored_ids(tmp_path: Path) -> list[str]:
+def stored_ids(database: Any) -> list[str]:
     """The commands that the store says have not ended."""
-    with closing(sqlite3.connect(tmp_path / "engine.db")) as connection:
-        return [id for (id,) in connection.execute("SELECT command_id FROM command")]
+    return [id for (id,) in database.execute(f"SELECT command_id FROM {database.prefix}command")]
+
+
+def entries(database: Any) -> list[str]:
+    """What the command has written into a table of its own, if there is one."""
+    if "entries" not in database.tables():
+        return []
+    return [what for (what,) in database.execute("SELECT what FROM entries")]
 
 
 def end_actions(tmp_path: Path) -> set[str]:
@@ -73,17 +92,21 @@ def assert_all_is_over(
     assert list(tmp_path.glob("tasks/*")) == []
 
 
-def killed_in_first_life(start: Callable[..., EngineProcess], tmp_path: Path, instant: str) -> None:
+def killed_in_first_life(
+    start: Callable[..., EngineProcess], tmp_path: Path, instant: str, request: str = "run"
+) -> None:
     """Runs the command in an engine that dies at the instant."""
     engine = start(instant)
     assert engine.answer() == {}
-    engine.send("run")
+    engine.send(request)
     assert engine.wait() == -signal.SIGKILL
 
 
-def test_killed_before_the_task_starts(start: Callable[..., EngineProcess], tmp_path: Path) -> None:
+def test_killed_before_the_task_starts(
+    start: Callable[..., EngineProcess], tmp_path: Path, database: Any
+) -> None:
     killed_in_first_life(start, tmp_path, "before the task starts")
-    (command_id,) = stored_ids(tmp_path)
+    (command_id,) = stored_ids(database)
     engine = start()
     assert engine.answer() == {"cleaned": [command_id]}
     assert engine.ask("locks") == []
@@ -94,11 +117,11 @@ def test_killed_before_the_task_starts(start: Callable[..., EngineProcess], tmp_
 
 @pytest.mark.parametrize("instant", ["after the task has started", "in execute"])
 def test_killed_in_execute_with_a_live_task(
-    start: Callable[..., EngineProcess], tmp_path: Path, instant: str
+    start: Callable[..., EngineProcess], tmp_path: Path, database: Any, instant: str
 ) -> None:
     """Execute has not come to its end, so the task is stopped and the command ends with failure."""
     killed_in_first_life(start, tmp_path, instant)
-    (command_id,) = stored_ids(tmp_path)
+    (command_id,) = stored_ids(database)
     engine = start()
     report = engine.answer()
     assert report in ({"resumed": [command_id]}, {"ended": [command_id]})
@@ -223,10 +246,10 @@ def test_recovery_that_is_killed_is_done_again(
 
 
 def test_recovery_that_is_killed_again_and_again_converges(
-    start: Callable[..., EngineProcess], tmp_path: Path
+    start: Callable[..., EngineProcess], tmp_path: Path, database: Any
 ) -> None:
     killed_in_first_life(start, tmp_path, "in execute")
-    (command_id,) = stored_ids(tmp_path)
+    (command_id,) = stored_ids(database)
     for instant in ("when the tasks are listed", "before the task is stopped"):
         assert start(instant).wait() == -signal.SIGKILL
     tasks = ProcessTasks(tmp_path / "tasks")
@@ -239,6 +262,63 @@ def test_recovery_that_is_killed_again_and_again_converges(
     assert engine.answer() == {"ended": [command_id]}
     engine.kill()
     assert_all_is_over(start, tmp_path, command_id, "failed")
+
+
+def test_killed_before_its_transaction_is_committed_a_command_has_never_been(
+    start: Callable[..., EngineProcess], tmp_path: Path, database: Any
+) -> None:
+    instant = "before the transaction is committed"
+    killed_in_first_life(start, tmp_path, instant, "enter")
+    assert (stored_ids(database), entries(database)) == ([], [])
+    assert start().answer() == {}
+    assert not (tmp_path / "task-is-running").exists()
+
+
+@pytest.mark.parametrize(
+    ("instant", "report"),
+    [("before the task starts", "cleaned"), ("after the task has started", None)],
+)
+def test_killed_after_its_transaction_was_committed_a_command_ends(
+    start: Callable[..., EngineProcess],
+    tmp_path: Path,
+    database: Any,
+    instant: str,
+    report: str | None,
+) -> None:
+    killed_in_first_life(start, tmp_path, instant, "enter")
+    (command_id,) = stored_ids(database)
+    engine = start()
+    found = engine.answer()
+    assert report is None or found == {report: [command_id]}
+    assert engine.ask(f"wait {command_id}")["state"] == "failed"
+    assert entries(database) == ["begun", "failed"]
+    engine.kill()
+    assert_all_is_over(start, tmp_path, command_id, "failed")
+
+
+@pytest.mark.parametrize(
+    "instant",
+    [
+        "before the end action",
+        "in the transaction of the end action",
+        "after the end action",
+        "before the task is forgotten",
+        "after the task is forgotten",
+    ],
+)
+def test_killed_around_its_end_a_command_writes_its_end_once(
+    start: Callable[..., EngineProcess], tmp_path: Path, database: Any, instant: str
+) -> None:
+    engine = start(instant)
+    engine.answer()
+    command_id = engine.ask("enter")["command_id"]
+    let_task_end(tmp_path)
+    assert engine.wait() == -signal.SIGKILL
+    engine = start()
+    engine.answer()
+    engine.kill()
+    assert entries(database) == ["begun", "succeeded"]
+    assert_all_is_over(start, tmp_path, command_id, "succeeded")
 
 
 def test_store_of_a_killed_engine_is_free(

@@ -9,6 +9,7 @@ from lockcore.engine._command import Command
 from lockcore.engine._engine import Engine
 from lockcore.engine._locks import default_manager, locks
 from lockcore.engine._processes import ProcessTasks
+from lockcore.engine._reporting import report_progress
 from lockcore.engine._result import (
     CommandResult,
     CommandState,
@@ -44,6 +45,7 @@ __all__ = [
     "default_manager",
     "exclusive",
     "locks",
+    "report_progress",
     "shared",
 ]
 

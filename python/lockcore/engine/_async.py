@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -24,16 +25,17 @@ async def awaited(returned: Any) -> Any:
 
 
 def finished(returned: Any) -> Any:
-    """The same without awaiting: a coroutine is run to its end, in an event loop of its own."""
-    if not inspect.iscoroutine(returned):
+    """The same without awaiting: it is awaited to its end in an event loop of its own."""
+    if not inspect.isawaitable(returned):
         return returned
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(returned)
+        return _run(returned)
+    context = contextvars.copy_context()
     with ThreadPoolExecutor(1) as thread:  # one thread cannot run two loops
-        return thread.submit(_run, returned).result()
+        return thread.submit(context.run, _run, returned).result()
 
 
-def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    return asyncio.run(coroutine)
+def _run(awaitable: Awaitable[Any]) -> Any:
+    return asyncio.run(awaited(awaitable))

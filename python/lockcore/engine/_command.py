@@ -8,6 +8,7 @@ import importlib
 import inspect
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Final, Protocol, dataclass_transform
 
 from lockcore._types import Key, Keys, Message, Mode
@@ -46,6 +47,8 @@ class Run(Protocol):
     def tasks(self) -> tuple[Task, ...]: ...
 
     def start_task(self, spec: tuple[Any, ...], options: Mapping[str, Any]) -> str: ...
+
+    def transaction(self) -> AbstractContextManager[Any]: ...
 
     def run_child(self, child: Command, timeout: float | Unset | None) -> CommandResult: ...
 
@@ -96,6 +99,7 @@ class Command:
         for name in ("validate", "execute", "compensate", "end_successfully", "end_with_failure"):
             _check_method(cls, name)
         dataclasses.dataclass(kw_only=True, eq=False)(cls)
+        _check_kept(cls)
         cls.__init__ = _checking_types(cls, cls.__init__)  # type: ignore[method-assign]
         for base in cls.__bases__:
             cls._locks = cls._locks.merged(getattr(base, "_locks", Declaration()))
@@ -198,6 +202,27 @@ class Command:
             The id of the task.
         """
         return self._active_run().start_task(spec, options)
+
+    def transaction(self) -> AbstractContextManager[Any]:
+        """A transaction in the database of the store, for data of your own.
+
+        `with self.transaction() as connection:` gives a `sqlalchemy.Connection`, or for a store
+        `"sqlite:///..."` its `sqlite3.Connection`. Do not commit, and do not await inside.
+
+        In `execute` it is committed at the end of the block, together with the rows of the tasks
+        that were begun inside, which are only then handed to the back end. If the block raises, all
+        of it is rolled back, and none of these tasks starts. Once it is committed an end action is
+        due, even if no task could be started.
+
+        In `compensate` and the end actions it is committed when the end action has returned,
+        together with the outcome of the command: what is written is written exactly once, however
+        often the action is called. If a block raises, all that they wrote is rolled back.
+
+        Raises:
+            RuntimeError: Neither `execute` nor an end action runs, or a transaction is open here.
+            StoreError: The database cannot be used.
+        """
+        return self._active_run().transaction()
 
     def run_child(
         self, command: Command, *, timeout: float | Unset | None = UNSET
@@ -318,6 +343,16 @@ def _check_scope(cls: type[Command]) -> None:
             f"{cls.__name__} {what} but has no scope, so they would never be locked:"
             " give @locks a scope=Scope.EXECUTION or Scope.COMMAND"
         )
+
+
+def _check_kept(cls: type[Command]) -> None:
+    """Refuses parameters that are not kept, without which the command could not be rebuilt."""
+    kept = {field.name for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
+    code = vars(cls)["__init__"].__code__  # a signature would evaluate the annotations
+    lost = {*code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]} - kept - {"self"}
+    if lost:
+        names = ", ".join(sorted(lost))
+        raise TypeError(f"{cls.__name__} has an InitVar, which would be lost: {names}")
 
 
 def _check_method(cls: type[Command], name: str) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, Protocol
 
 from lockcore._manager import Grant, LockManager
@@ -38,9 +39,7 @@ class Steps(Protocol):
 
     def prepare_execution(self) -> None: ...
 
-    def after_execution(self) -> CommandResult | None: ...
-
-    def not_executed(self, error: BaseException) -> CommandResult | None: ...
+    def after_execution(self, error: BaseException | None = None) -> CommandResult | None: ...
 
     def snapshot(self) -> CommandResult: ...
 
@@ -55,7 +54,7 @@ def drive(run: Steps, timeout: float | Unset | None) -> CommandResult:
     except BaseException as error:  # noqa: BLE001 - raised again unless it is a refusal
         return run.not_acquired(error)
     try:
-        reasons = _reasons(run.command.validate())
+        reasons = _reasons(_not_awaitable(run.command.validate()))
         if not reasons:
             run.prepare_execution()
     except BaseException as error:  # noqa: BLE001 - raised again unless the command's own
@@ -63,9 +62,9 @@ def drive(run: Steps, timeout: float | Unset | None) -> CommandResult:
     if reasons:
         return run.not_valid(reasons)
     try:
-        run.command.execute()
+        _not_awaitable(run.command.execute())
     except BaseException as error:  # noqa: BLE001 - raised again unless the command's own
-        result = run.not_executed(error)
+        result = run.after_execution(error)
     else:
         result = run.after_execution()
     if result is None:
@@ -95,7 +94,7 @@ async def drive_async(run: Steps, timeout: float | Unset | None) -> CommandResul
     try:
         await awaited(run.command.execute())
     except BaseException as error:  # noqa: BLE001 - raised again unless the command's own
-        result = run.not_executed(error)
+        result = run.after_execution(error)
     else:
         result = run.after_execution()
     if result is None:
@@ -113,6 +112,15 @@ def require_sync(command: Command) -> None:
     for name in ("validate", "execute"):
         if is_async(getattr(command, name, None)):
             raise TypeError(f"{type(command).__name__}.{name} is async: await run_async instead")
+
+
+def _not_awaitable(returned: Any) -> Any:
+    """What a method returned, unless `require_sync` could not tell that it is async."""
+    if not inspect.isawaitable(returned) and not isinstance(returned, AsyncIterator):
+        return returned
+    if inspect.iscoroutine(returned):
+        returned.close()
+    raise TypeError(f"{returned!r} would never be awaited: await run_async instead")
 
 
 def _reasons(returned: object) -> tuple[str | Message, ...]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Final, Protocol, TypeVar
 
 from lockcore.engine._follower import Follower
+from lockcore.engine._gate import Gate
 from lockcore.engine._store import Store, StoredOutcome
 from lockcore.engine._tasks import TaskBackend
 
@@ -36,7 +37,10 @@ class Ending(Protocol):
     def task_ids(self) -> list[str]: ...
 
     def end_action(self) -> StoredOutcome:
-        """Calls the end action; may raise, and be called again."""
+        """Calls the end action; may raise, and be called again.
+
+        Returns what is to be committed, unless it says that it is.
+        """
 
     def end_failed(self, error: BaseException) -> None:
         """Told that the end action or its commit has raised and will be tried again."""
@@ -58,11 +62,17 @@ class Ender:
         store: Where outcomes are committed.
         backend: Whose tasks are forgotten.
         follower: Whose threads run the end actions.
+        gate: Behind which end actions are called.
         retry_delay: Seconds before the first new try; doubles each time, up to a minute.
     """
 
     def __init__(
-        self, store: Store, backend: TaskBackend | None, follower: Follower, retry_delay: float
+        self,
+        store: Store,
+        backend: TaskBackend | None,
+        follower: Follower,
+        gate: Gate,
+        retry_delay: float,
     ) -> None:
         self._store = store
         self._backend = backend
@@ -73,6 +83,7 @@ class Ender:
         self._due: deque[Ending] = deque()
         self._committing = threading.Lock()
         self._uncommitted: deque[tuple[Ending, StoredOutcome]] = deque()
+        self._gate = gate
         self._forgotten: deque[str] = deque()  # tasks to be deleted with the next commit
 
     def submit(self, command: Ending) -> None:
@@ -126,13 +137,17 @@ class Ender:
 
     def _act(self, command: Ending) -> None:
         try:
-            outcome = command.end_action()
+            with self._gate.inside():
+                outcome = command.end_action()
         except BaseException as error:
             self._again(command, error)
             if isinstance(error, KeyboardInterrupt):  # in a recovery: the engine will not open
                 raise
         else:
-            self._uncommitted.append((command, outcome))
+            if outcome.is_committed:
+                self._report([(command, outcome)])
+            else:
+                self._uncommitted.append((command, outcome))
 
     def _commit(self) -> None:
         """Commits and reports what has ended in all threads.

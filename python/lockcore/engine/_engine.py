@@ -7,27 +7,31 @@ import logging
 import threading
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from lockcore._manager import LockManager
+from lockcore.engine._address import database_opener
 from lockcore.engine._command import Command, CommandTypes
 from lockcore.engine._driving import drive, drive_async, require_sync
 from lockcore.engine._ending import Ender
 from lockcore.engine._follower import Follower
+from lockcore.engine._gate import Gate
 from lockcore.engine._recovery import recover
 from lockcore.engine._result import (
     CommandResult,
     EngineClosedError,
     EngineError,
-    EngineRecoveringError,
     RecoveryReport,
     UnknownCommandError,
 )
 from lockcore.engine._rules import UNSET, Unset, check_timeout
 from lockcore.engine._run import CommandRun
 from lockcore.engine._services import Registry, Services
-from lockcore.engine._store import open_store, store_path
+from lockcore.engine._store import Store
 from lockcore.engine._tasks import TaskBackend
+
+if TYPE_CHECKING:
+    import sqlalchemy
 
 __all__ = ["Engine"]
 
@@ -47,7 +51,9 @@ class Engine:
     Args:
         store: Where commands that have tasks are kept: `"sqlite:///engine.db"` (relative),
             `"sqlite:////var/lib/engine.db"` (absolute), or `"sqlite://"`, in memory, for engines
-            that need not survive. One engine at a time can have a store open.
+            that need not survive; `"postgresql://user@host/database"`, or a `sqlalchemy.Engine` of
+            PostgreSQL or an SQLite file, which commands can share with `Command.transaction`. One
+            engine at a time can have a store open.
         tasks: The task back end, such as `ProcessTasks("tasks/")`; None if no command starts tasks.
         manager: Where the locks are; None makes one. Others may use the manager too.
         commands: Command classes, for when a restarted engine would not find one by its module
@@ -69,7 +75,7 @@ class Engine:
     def __init__(
         self,
         *,
-        store: str = "sqlite://",
+        store: str | sqlalchemy.Engine = "sqlite://",
         tasks: TaskBackend | None = None,
         manager: LockManager | None = None,
         commands: Iterable[type[Command]] = (),
@@ -79,7 +85,7 @@ class Engine:
         on_recovery: Literal["wait", "refuse"] = "wait",
         drain: bool = False,
     ) -> None:
-        self._store_path = store_path(store)
+        self._open_database = database_opener(store)
         if tasks is not None and not isinstance(tasks, TaskBackend):
             raise TypeError(f"tasks must be a task back end such as ProcessTasks, not {tasks!r}")
         self._types = CommandTypes(commands)
@@ -90,16 +96,14 @@ class Engine:
             raise ValueError(f"workers must be at least 1, not {workers!r}")
         if on_recovery not in ("wait", "refuse"):
             raise ValueError(f"on_recovery must be 'wait' or 'refuse', not {on_recovery!r}")
-        self._on_recovery = on_recovery
         self._drain = drain
         self._tasks = tasks
         self._manager = LockManager() if manager is None else manager
         self._poll_interval = poll_interval
         self._workers = workers
         self._retry_delay = retry_delay
-        self._gate = threading.Condition()
-        self._is_opening = self._is_open = self._is_closed = False
-        self._inside: list[int] = []  # the threads that are in `run`
+        self._closing = threading.RLock()
+        self._gate = Gate(refuses=on_recovery == "refuse")
         self._services: Services | None = None
         self._recovery: RecoveryReport | None = None
         self._registry = Registry()
@@ -133,70 +137,57 @@ class Engine:
                 touched.
             EngineError: The engine was opened before; an engine is opened once.
         """
-        with self._gate:
-            if self._is_opening or self._is_open or self._is_closed:
-                raise EngineError("the engine was opened before: make another one")
-            self._is_opening = True
+        with self._gate.opening():
+            self._services, self._recovery = self._recovered()
+
+    def _recovered(self) -> tuple[Services, RecoveryReport]:
+        store = Store(self._open_database())
         try:
-            store = open_store(self._store_path)
-            try:
-                follower = Follower(self._tasks, self._poll_interval, self._workers)
-                services = Services(
-                    manager=self._manager,
-                    store=store,
-                    backend=self._tasks,
-                    follower=follower,
-                    ender=Ender(store, self._tasks, follower, self._retry_delay),
-                    registry=self._registry,
-                )
-                report = recover(services, self._types)
-            except BaseException:
-                store.close()
-                raise
-            follower.start()
-            services.ender.start()
+            follower = Follower(self._tasks, self._poll_interval, self._workers)
+            services = Services(
+                manager=self._manager,
+                store=store,
+                backend=self._tasks,
+                follower=follower,
+                ender=Ender(store, self._tasks, follower, self._gate, self._retry_delay),
+                registry=self._registry,
+            )
+            report = recover(services, self._types)
         except BaseException:
-            with self._gate:
-                self._is_opening = False
-                self._is_closed = True
-                self._gate.notify_all()
+            store.close()
             raise
-        with self._gate:
-            self._services, self._recovery = services, report
-            self._is_opening, self._is_open = False, True
-            self._gate.notify_all()
+        follower.start()
+        services.ender.start()
+        return services, report
 
     def close(self, *, drain: bool = False, timeout: float | None = None) -> None:
         """Admits no more, waits for what is in `execute` or in an end action, leaves the tasks.
 
-        Commands with live tasks stay stored and locked. Closing twice is fine.
+        Commands with live tasks stay stored and locked. A command that waits for its locks is
+        waited for, too. Closing twice is fine; both calls return when the engine is closed.
 
         Args:
-            drain: Whether to wait, after the last `execute`, until all commands have ended.
+            drain: Whether to wait, after the last `execute`, until all commands have ended, except
+                those that wait for a child which was set aside.
             timeout: How many seconds to wait for that; None for ever. What has not ended by then is
                 left to the next engine on the store.
 
         Raises:
-            RuntimeError: Called by a command; it would wait for itself.
+            RuntimeError: Called by a command, in an end action too; it would wait for itself.
         """
         check_timeout(timeout)
-        with self._gate:
-            if threading.get_ident() in self._inside:
-                raise RuntimeError("a command cannot close the engine that executes it")
-            while self._is_opening:
-                self._gate.wait()
-            was_open, self._is_open, self._is_closed = self._is_open, False, True
-            self._gate.notify_all()
-            while self._inside:
-                self._gate.wait()
-        if not was_open or self._services is None:
-            return
-        if drain and not self._registry.drained(timeout):
-            log.warning("commands are left for the next engine: they have not ended in time")
-        self._services.follower.stop()
-        self._services.ender.close()
-        self._services.store.close()
-        self._registry.abandon()  # who waits is told that the engine is closed
+        self._gate.close()
+        with self._closing:
+            services = self._services
+            if services is None:
+                return
+            if drain and not self._registry.drained(timeout):
+                log.warning("commands are left for the next engine: they have not ended")
+            services.follower.stop()
+            services.ender.close()
+            services.store.close()
+            self._registry.abandon()  # who waits is told that the engine is closed
+            self._services = None  # only now: if a signal comes before, closing is done again
 
     def __enter__(self) -> Self:
         self.open()
@@ -233,19 +224,18 @@ class Engine:
 
         Raises:
             EngineClosedError: The engine is not open.
+            StoreError: Another engine has taken the store over, when the connection was lost.
             TypeError: A parameter cannot be stored or a key is none; ValueError: the timeout is
-                negative. What `exclusive_locks` or `shared_locks` raises is raised as well.
-                Nothing has been touched.
+                negative, or the correlation id cannot be stored. What `exclusive_locks` or
+                `shared_locks` raises is raised as well. Nothing has been touched.
             RuntimeError: The instance has been executed before.
         """
         _check_call(timeout, correlation_id)
         if isinstance(command, Command):
             require_sync(command)
-        services = self._enter()
-        try:
-            return drive(CommandRun(services, command, None, correlation_id), timeout)
-        finally:
-            self._leave()
+        with self._gate.passed():
+            run = CommandRun(self._open_services, command, None, correlation_id)
+            return drive(run, timeout)
 
     async def run_async(
         self,
@@ -263,15 +253,11 @@ class Engine:
         that have been started are stopped, and the command ends with failure when they have ended.
         """
         _check_call(timeout, correlation_id)
-        services = self._try_enter()
-        if services is None:
-            await asyncio.to_thread(self._wait_for_opening)
-            services = self._enter()
-        try:
-            run = CommandRun(services, command, None, correlation_id)
+        if self._gate.is_recovering:
+            await asyncio.to_thread(self._gate.wait)
+        with self._gate.passed():
+            run = CommandRun(self._open_services, command, None, correlation_id)
             return await drive_async(run, timeout)
-        finally:
-            self._leave()
 
     def status(self, command_id: str) -> CommandResult:
         """How a command stands now, with its tasks and their progress while it is running.
@@ -318,47 +304,23 @@ class Engine:
         return run.result
 
     def _stored_result(self, command_id: str) -> CommandResult:
-        with self._gate:
-            if not self._is_open or self._services is None:
-                raise EngineClosedError("the engine is not open")
+        services = self._open_services
         if command_id in self.recovery.set_aside:
             raise EngineError(
                 f"command {command_id} was set aside: {self.recovery.details[command_id]}"
             )
-        outcome = self._services.store.outcome(command_id)
+        outcome = services.store.outcome(command_id)
         if outcome is None:
             raise UnknownCommandError(f"no command {command_id}")
         return CommandResult(
             command_id, outcome.state, outcome.messages, correlation_id=outcome.correlation_id
         )
 
-    def _enter(self) -> Services:
-        """Passes the gate, behind which recovery is complete."""
-        while (services := self._try_enter()) is None:
-            self._wait_for_opening()
-        return services
-
-    def _try_enter(self) -> Services | None:
-        """Passes the gate if it is open; None while the engine recovers."""
-        with self._gate:
-            if self._is_opening:
-                if self._on_recovery == "refuse":
-                    raise EngineRecoveringError("the engine is recovering: try again later")
-                return None
-            if not self._is_open or self._services is None:
-                raise EngineClosedError("the engine is not open")
-            self._inside.append(threading.get_ident())
-            return self._services
-
-    def _wait_for_opening(self) -> None:
-        with self._gate:
-            while self._is_opening:
-                self._gate.wait()
-
-    def _leave(self) -> None:
-        with self._gate:
-            self._inside.remove(threading.get_ident())
-            self._gate.notify_all()
+    @property
+    def _open_services(self) -> Services:
+        if not self._gate.is_open or self._services is None:
+            raise EngineClosedError("the engine is not open")
+        return self._services
 
 
 def _check_call(timeout: float | Unset | None, correlation_id: str | None) -> None:
@@ -366,3 +328,14 @@ def _check_call(timeout: float | Unset | None, correlation_id: str | None) -> No
         check_timeout(timeout)
     if correlation_id is not None and not isinstance(correlation_id, str):
         raise TypeError(f"correlation_id must be str or None, not {correlation_id!r}")
+    if correlation_id is not None and not _is_storable(correlation_id):
+        raise ValueError(f"correlation_id is no text that can be stored: {correlation_id!r}")
+
+
+def _is_storable(text: str) -> bool:
+    """Whether every database takes it: no null character, no half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text

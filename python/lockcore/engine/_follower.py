@@ -19,6 +19,12 @@ log = logging.getLogger("lockcore.engine")
 
 Work = Callable[[], None]
 
+CPU_SHARE = 0.05
+"""Asking takes at most this part of one processor, if need be by asking less often."""
+
+LONGEST_PAUSE = 5.0
+"""Seconds between two questions to a back end that does not answer."""
+
 
 class Watcher(Protocol):
     """Is told how a task stands."""
@@ -35,8 +41,9 @@ class Follower:
 
     Args:
         backend: Whose tasks; None if there are none.
-        interval: Seconds between two questions. Where an answer takes long the pause is longer, so
-            that asking takes at most a tenth of the time.
+        interval: Seconds between two questions. The pause is longer where the answers to many
+            tasks cost more than `CPU_SHARE` of a processor, as long as the answer where that is
+            slow to come, and grows to `LONGEST_PAUSE` while there is none.
         workers: So many end actions run at a time.
     """
 
@@ -46,6 +53,8 @@ class Follower:
         self._workers = workers
         self._changed = threading.Condition()
         self._watched: dict[str, Watcher] = {}
+        self._told: dict[str, TaskStatus] = {}  # what the watchers know
+        self._failures = 0  # to get an answer, in a row
         self._timers: list[tuple[float, int, Work]] = []
         self._timer_order = itertools.count()
         self._pool: ThreadPoolExecutor | None = None
@@ -89,6 +98,38 @@ class Follower:
             heapq.heappush(self._timers, entry)
             self._changed.notify_all()
 
+    def ask(self) -> None:
+        """Asks once how all tasks stand, and tells the watchers."""
+        with self._changed:
+            watched = dict(self._watched)
+        try:
+            statuses = {} if self._backend is None else self._backend.status(watched)
+        except Exception:
+            # The traceback only once: the next failures will look the same.
+            is_first = self._failures == 0
+            log.exception("cannot ask the task back end; asking again", exc_info=is_first)
+            self._failures += 1
+            return
+        if self._failures:
+            log.info("the task back end answers again")
+            self._failures = 0
+        told = self._told
+        for task_id, watcher in watched.items():
+            status = statuses.get(task_id)
+            if status is not None and status is told.get(task_id):
+                continue
+            try:
+                if status is not None and status.state is TaskState.RUNNING:
+                    watcher.task_runs(task_id, status)
+                    told[task_id] = status
+                    continue
+                with self._changed:
+                    del self._watched[task_id]
+                told.pop(task_id, None)
+                watcher.task_ended(task_id, status)
+            except Exception:
+                log.exception("cannot note how task %s stands", task_id)
+
     def _follow(self) -> None:
         ask_at = 0.0
         while True:
@@ -100,11 +141,17 @@ class Follower:
                 now = time.monotonic()
                 while self._timers and self._timers[0][0] <= now:
                     self.submit(heapq.heappop(self._timers)[2])
-                watched = dict(self._watched) if now >= ask_at else {}
-            if watched and self._backend is not None:
-                self._ask(self._backend, watched)
-                asked = time.monotonic()
-                ask_at = asked + max(self._interval, 9 * (asked - now))
+                is_due = bool(self._watched) and now >= ask_at
+            if is_due:
+                cpu_before = time.thread_time()
+                self.ask()
+                asked, cpu = time.monotonic(), time.thread_time() - cpu_before
+                ask_at = asked + self._pause_after(asked - now, cpu)
+
+    def _pause_after(self, elapsed: float, cpu: float) -> float:
+        if self._failures:
+            return min(self._interval * 2.0 ** min(self._failures, 30), LONGEST_PAUSE)
+        return max(self._interval, elapsed, cpu * (1 / CPU_SHARE - 1))
 
     def _is_due(self, ask_at: float) -> bool:
         now = time.monotonic()
@@ -116,21 +163,3 @@ class Follower:
         times = [ask_at] if self._watched else []
         times += [entry[0] for entry in self._timers[:1]]
         return max(0.0, min(times) - time.monotonic()) if times else None
-
-    def _ask(self, backend: TaskBackend, watched: dict[str, Watcher]) -> None:
-        try:
-            statuses = backend.status(watched)
-        except Exception:
-            log.exception("cannot ask the task back end; asking again")
-            return
-        for task_id, watcher in watched.items():
-            status = statuses.get(task_id)
-            try:
-                if status is not None and status.state is TaskState.RUNNING:
-                    watcher.task_runs(task_id, status)
-                    continue
-                with self._changed:
-                    del self._watched[task_id]
-                watcher.task_ended(task_id, status)
-            except Exception:
-                log.exception("cannot note how task %s stands", task_id)

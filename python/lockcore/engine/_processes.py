@@ -10,6 +10,7 @@ import os
 import shlex
 import shutil
 import signal
+import stat
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from lockcore.engine import _supervisor
+from lockcore.engine._supervisor import ENDED
 from lockcore.engine._tasks import TaskState, TaskStatus
+from lockcore.engine._turns import Turns
 
 try:
     import fcntl
@@ -25,6 +28,9 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 __all__ = ["ProcessTasks"]
+
+LOOKS = 256
+"""So many tasks that run, as far as is known, are looked at in one call: a few milliseconds."""
 
 
 class ProcessTasks:
@@ -42,11 +48,13 @@ class ProcessTasks:
 
     A program runs in the working directory and with the environment of the engine. One more
     variable, `LOCKCORE_PROGRESS`, names a file into which it may write how far it has come, a line
-    such as `0.42` or `42% copying the disk`. The last line counts.
+    such as `0.42` or `42% copying the disk`. The last line counts. A program in Python may call
+    `report_progress`.
 
     Args:
-        directory: Where the files of the tasks are; made when needed. Engines that run at the same
-            time need one each.
+        directory: Where the files of the tasks are, on a local file system; made when needed.
+            Engines that run at the same time need one each. Without it nobody knows what has
+            become of the tasks: do not remove it while there are any.
         grace: When a task is stopped, the seconds between SIGTERM and SIGKILL.
 
     Raises:
@@ -57,9 +65,12 @@ class ProcessTasks:
         if fcntl is None:
             raise OSError(errno.ENOSYS, "ProcessTasks needs a POSIX system")
         self._directory = Path(directory).absolute()
+        self._identity: tuple[int, int] | None = None  # of the directory, once it was there
         self._grace = float(grace)
         self._mutex = threading.Lock()
         self._supervisors: dict[str, int] = {}  # ours, to be reaped: task id -> process id
+        self._running: dict[str, TaskStatus] = {}  # as they stood when last looked at
+        self._turns = Turns(LOOKS)
 
     def start(self, task_id: str, arguments: Sequence[str | os.PathLike[str]], /) -> None:
         """Starts a program. Whether it can be executed is known from its status.
@@ -68,10 +79,18 @@ class ProcessTasks:
             TypeError: The arguments are not a list of strings or paths.
             ValueError: The list is empty, or a string has a null character.
             FileExistsError: There is a task of that id.
+            OSError: The directory cannot be made or written to, or is not the one that was there
+                before; or there are too many processes.
         """
         spec = _checked(arguments)
         home = self._home(task_id)
-        home.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:  # which would say that the task exists
+            raise NotADirectoryError(
+                errno.ENOTDIR, "not a directory", str(self._directory)
+            ) from None
+        self._is_there()
         home.mkdir()
         try:
             (home / "spec").write_text(json.dumps(spec), encoding="utf-8")
@@ -85,17 +104,67 @@ class ProcessTasks:
             self._supervisors[task_id] = supervisor
 
     def status(self, task_ids: Iterable[str] | None = None, /) -> dict[str, TaskStatus]:
-        """How those tasks stand, or all in the directory; see `TaskBackend`."""
+        """How those tasks stand, or all in the directory; see `TaskBackend`.
+
+        Costs one look at a directory, and at the files of those tasks that have ended, that were
+        not asked about before, or whose turn it is: of a long list of running tasks each call
+        looks at a part. So their progress, and a death that nobody has noted, is seen some calls
+        later.
+
+        Raises:
+            FileNotFoundError: The directory was there and is gone, or is another one now.
+        """
+        if not self._is_there():
+            return {}
+        names = os.listdir(self._directory)  # noqa: PTH208 - thousands of Paths would cost more
+        marks = {name[len(ENDED) :] for name in names if name.startswith(ENDED)}
         if task_ids is None:
-            task_ids = [home.name for home in self._homes()]
+            ids = sorted(name for name in names if not name.startswith("."))
+            self._drop_stray(marks.difference(ids))
+            to_look_at = set(ids)
+        else:
+            ids = list(task_ids)
+            to_look_at = marks.union(self._turns.take(ids, self._running))
         found = {}
-        for task_id in task_ids:
-            status = _status(self._home(task_id))
+        for task_id in ids:
+            running = None if task_id in to_look_at else self._running.get(task_id)
+            status = running or self._look(task_id)
             if status is not None:
                 found[task_id] = status
-                if status.state is not TaskState.RUNNING:
-                    self._reap(task_id, os.WNOHANG)
         return found
+
+    def _look(self, task_id: str) -> TaskStatus | None:
+        status = _status(self._home(task_id))
+        if status is not None and status.state is TaskState.RUNNING:
+            # The same object while nothing has changed: callers can tell at a glance.
+            if self._running.get(task_id) != status:
+                self._running[task_id] = status
+            return self._running.get(task_id, status)
+        self._running.pop(task_id, None)
+        if status is not None:
+            self._reap(task_id, os.WNOHANG)
+        return status
+
+    def _is_there(self) -> bool:
+        """Whether there is a directory; it must be the one that was there before."""
+        try:
+            found = self._directory.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            identity = None
+        else:
+            identity = (found.st_dev, found.st_ino) if stat.S_ISDIR(found.st_mode) else None
+        if self._identity is None:
+            self._identity = identity
+        if identity != self._identity:
+            raise FileNotFoundError(
+                errno.ENOENT, "the directory of the tasks is gone", str(self._directory)
+            )
+        return identity is not None
+
+    def _drop_stray(self, marks: Iterable[str]) -> None:
+        """Removes marks of tasks that are no more, left where somebody was killed meanwhile."""
+        for mark in marks:
+            self._mark(mark).unlink(missing_ok=True)
 
     def stop(self, task_id: str, /) -> None:
         """Asks a program to end by SIGTERM, then SIGKILL, to it and its process group."""
@@ -123,6 +192,7 @@ class ProcessTasks:
         self._reap(task_id, 0)
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self._home(task_id))
+        self._mark(task_id).unlink(missing_ok=True)
 
     def output(self, task_id: str) -> Path:
         """The file that has what the program has written so far."""
@@ -133,11 +203,8 @@ class ProcessTasks:
             raise ValueError(f"not a task id: {task_id!r}")
         return self._directory / task_id
 
-    def _homes(self) -> list[Path]:
-        try:
-            return sorted(home for home in self._directory.iterdir() if home.is_dir())
-        except FileNotFoundError:
-            return []
+    def _mark(self, task_id: str) -> Path:
+        return self._directory / (ENDED + task_id)
 
     def _reap(self, task_id: str, options: int) -> None:
         with self._mutex:

@@ -128,7 +128,7 @@ class Progress(Generic[Child]):
     def drop_task(self, task_id: str) -> bool:
         """Forgets a task that has not started. Whether it was the last thing to end."""
         with self._mutex:
-            del self._tasks[task_id]
+            self._tasks.pop(task_id, None)
         return self.done_with(task_id)
 
     def note_status(self, task_id: str, status: TaskStatus) -> None:

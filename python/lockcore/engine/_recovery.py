@@ -82,7 +82,8 @@ class _Recovery:
                 continue
             try:
                 command = self._rebuilt(row)
-            except Exception as error:  # noqa: BLE001 - no command may stop the engine from opening
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - of an imported module, too
+                # No command may stop the engine from opening.
                 self.set_aside[row.command_id] = f"cannot be rebuilt: {error}"
                 continue
             parent = None if row.parent_id is None else self.runs.get(row.parent_id)

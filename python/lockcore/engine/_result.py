@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from lockcore._errors import LockConflictError
+from lockcore._errors import LockConflictError, json_message, json_text
 from lockcore._messages import MessageCatalog
 from lockcore._types import Holder, Message, Waiter
 from lockcore.engine._tasks import Task, TaskState
@@ -72,16 +72,17 @@ class CommandResult:
     ) -> dict[str, Any]:
         """Everything as JSON-able values: the body of an HTTP answer, with status 409 if refused.
 
-        Keys `(group, id)` are lists, UUIDs text. `sentences` has what `explain` returns for these
-        arguments; `request` and `blockers` are None and empty if locks were not the reason.
+        Keys `(group, id)` are lists, UUIDs text, bytes hexadecimal text. `sentences` has what
+        `explain` returns for these arguments; `request` and `blockers` are None and empty if locks
+        were not the reason.
         """
         no_conflict: dict[str, Any] = {"request": None, "blockers": []}
         return {
             "command_id": self.command_id,
             "correlation_id": self.correlation_id,
             "state": str(self.state),
-            "messages": [_json_message(message) for message in self.messages],
-            "sentences": self.explain(catalog, locale, **variables),
+            "messages": [json_message(message) for message in self.messages],
+            "sentences": [json_text(text) for text in self.explain(catalog, locale, **variables)],
             **(no_conflict if self.conflict is None else self.conflict.to_dict()),
             "progress": self.progress,
             "tasks": [_json_task(task) for task in self.tasks],
@@ -110,25 +111,15 @@ def _part_done(task: Task) -> float | None:
     return task.status.progress
 
 
-def _json_message(message: str | Message) -> Any:
-    if isinstance(message, str):
-        return message
-    variables = {
-        name: value if isinstance(value, str | int | float | None) else str(value)
-        for name, value in message.variables.items()
-    }
-    return {"code": message.code, "variables": variables}
-
-
 def _json_task(task: Task) -> dict[str, Any]:
-    row: dict[str, Any] = {"task_id": task.task_id, "spec": task.spec}
+    row: dict[str, Any] = {"task_id": task.task_id, "spec": json_text(task.spec)}
     if task.status is None:
         return {**row, "state": None, "detail": "", "progress": None}
     status = task.status
     return {
         **row,
         "state": str(status.state),
-        "detail": status.detail,
+        "detail": json_text(status.detail),
         "progress": status.progress,
     }
 
@@ -179,7 +170,10 @@ class EngineRecoveringError(EngineClosedError):
 
 
 class StoreError(EngineError):
-    """The store cannot be used: in use, not a store, or written by a newer lockcore."""
+    """The store cannot be used: in use, not a store, from a newer lockcore, or its database failed.
+
+    What was to be stored is not, or will be undone.
+    """
 
 
 class UnknownCommandError(EngineError, LookupError):

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import threading
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from lockcore._errors import DeadlockError, LockConflictError, NotHeldError
@@ -15,20 +15,23 @@ from lockcore._types import Message
 from lockcore.engine._async import finished
 from lockcore.engine._codec import dump_parameters
 from lockcore.engine._command import Command, LockRequest, lock_requests, parameters_of, type_name
+from lockcore.engine._database import Doubt, Turns
 from lockcore.engine._driving import drive, drive_async, require_sync
 from lockcore.engine._progress import Progress
 from lockcore.engine._result import CommandResult, CommandState
 from lockcore.engine._rules import UNSET, Unset
 from lockcore.engine._services import Services
-from lockcore.engine._store import StoredCommand, StoredOutcome, StoredTask
-from lockcore.engine._tasks import Task, TaskState, TaskStatus, may_run, spec_text
+from lockcore.engine._starting import TaskStarter
+from lockcore.engine._store import StoredCommand, StoredOutcome
+from lockcore.engine._tasks import Task, TaskStatus
+from lockcore.engine._transaction import EndTransaction, block_here, end_in_transaction
 
 __all__ = ["CommandRun"]
 
 log = logging.getLogger("lockcore.engine")
 
 
-class CommandRun:
+class CommandRun(TaskStarter):
     """One command on its way through the engine.
 
     No mutex is held while user code, the manager or the task back end is called.
@@ -44,11 +47,15 @@ class CommandRun:
         """Prepares a command: reads its locks and parameters, touches nothing.
 
         Raises:
-            RuntimeError: The instance has been executed before.
+            RuntimeError: The instance has been executed before, or a transaction is open here.
+            StoreError: Another engine has taken the store over.
             TypeError: It is no command, a parameter cannot be stored, or its keys make no sense.
         """
         if not isinstance(command, Command):
             raise TypeError(f"only commands can be run, not {command!r}")
+        if block_here() is not None:
+            raise RuntimeError("no other command can be run inside the block of a transaction")
+        services.store.check()
         command_id = str(uuid.uuid4())
         owner = command_id if parent is None else parent.owner
         if parent is not None:
@@ -85,14 +92,15 @@ class CommandRun:
         self.settled = threading.Event()  # set at the end, or when an end action has raised
         self.ended = threading.Event()
         self.end_attempts = 0
-        self.is_recovered = self._has_left_grants = False
+        self.is_recovered = self._has_left_grants = self._has_child_aside = False
         self._services = services
         self._parent = parent
         self._type = type_name(type(command))
         self._mutex = threading.Lock()
-        self._store_mutex: threading.Lock = (
-            threading.Lock() if parent is None else parent._store_mutex
-        )
+        self.store_mutex: Turns = Turns() if parent is None else parent.store_mutex
+        self.has_committed = False
+        self.ending: EndTransaction | None = None
+        self.doubt: tuple[Doubt, StoredOutcome] | None = None
         self._progress: Progress[CommandRun] = Progress()
         self._parameters = ""
         self._locks = self._long_locks = LockRequest({}, {})
@@ -189,7 +197,9 @@ class CommandRun:
             return self._refuse(error.messages or (str(error),), error)
         if isinstance(error, DeadlockError):
             return self._refuse((str(error),))
-        self.release()  # if a signal came just after the locks
+        self.release()
+        if self._parent is None:  # a signal that came just after the locks: nobody has the grant
+            self.manager.release_all(self.owner)
         self.command._run = None
         raise error
 
@@ -207,6 +217,10 @@ class CommandRun:
 
     def not_validated(self, error: BaseException) -> CommandResult:
         """Ends a command that could not be validated or stored."""
+        if self._is_stored:  # a signal came while it was: it may be, and must be deleted
+            self._progress.fail(_text(error))
+            self._end()
+            raise error
         self.release()
         result = self._report(CommandState.FAILED, (_text(error),))
         if not isinstance(error, Exception):
@@ -225,46 +239,50 @@ class CommandRun:
         self.log.info("%s refused: %s", self, "; ".join(map(str, messages)))
         return self._report(CommandState.REFUSED, messages, conflict)
 
-    def not_executed(self, error: BaseException) -> CommandResult | None:
-        """Ends a command whose `execute` has raised, like `after_execution`."""
-        if not isinstance(error, Exception):
-            self.after_execution(_text(error))
-            raise error
-        self.log.error("%s failed", self, exc_info=error)
-        return self.after_execution(_text(error))
-
-    def after_execution(self, failure: str | None = None) -> CommandResult | None:
+    def after_execution(self, error: BaseException | None = None) -> CommandResult | None:
         """Ends a command that has started nothing; any other ends after its tasks.
 
         Returns None if the end is on its way and should be waited for: there are no tasks, or they
-        are stopped because `execute` has raised, with `failure` as the text of the error.
+        are stopped because `execute` has raised that error. One that is no Exception is raised
+        again.
         """
-        if failure is not None:
-            self._progress.fail(failure)
-        with self._store_mutex:  # a thread may be about to store a first task
+        if error is not None:
+            if isinstance(error, Exception):
+                self.log.error("%s failed", self, exc_info=error)
+            self._progress.fail(_text(error))
+        with self.store_mutex:  # a thread may be about to store a first task
             has_begun = self._progress.has_begun_something
             is_alone = not has_begun and self._progress.end_execution_if_alone()
+        result = None
         if is_alone and not self._is_stored:
             self.release()
-            return self._report(self._progress.state, self._progress.messages)
-        if is_alone:
-            self._services.ender.submit(self)
-            return None
+            result = self._report(self._progress.state, self._progress.messages)
+        elif is_alone:
+            self._end()
+        else:
+            error = self._end_execution(error)
+            if error is None:
+                result = self._result(CommandState.RUNNING, self._progress.messages)
+        if error is not None and not isinstance(error, Exception):
+            raise error
+        return result
+
+    def _end_execution(self, error: BaseException | None) -> BaseException | None:
+        """Lets a command with tasks or children go on to its end; what is wrong with it, if so."""
         try:
-            self._store_execution(is_executed=failure is None)
-        except Exception as error:
+            self._store_execution(is_executed=error is None)
+        except BaseException as failure:
             self.log.exception("cannot store that %s was executed", self)
-            failure = failure or _text(error)
-            self._progress.fail(failure)
+            error = error or failure
+            self._progress.fail(_text(failure))
         if self._progress.end_execution():
-            self._services.ender.submit(self)
-        if failure is not None:
+            self._end()
+        if error is not None:
             self.stop_tasks()
-            return None
-        return self._result(CommandState.RUNNING, self._progress.messages)
+        return error
 
     def _store_execution(self, *, is_executed: bool) -> None:
-        with self._store_mutex:
+        with self.store_mutex:
             if self._is_stored:
                 self._services.store.end_execution(
                     self.command_id, is_executed=is_executed, locks=self._long_locks
@@ -295,30 +313,6 @@ class CommandRun:
 
     # -- what `execute` may do
 
-    def start_task(self, spec: tuple[Any, ...], options: Mapping[str, Any]) -> str:
-        backend = self._services.backend
-        if backend is None:
-            raise RuntimeError("cannot start a task: the engine was made without tasks=")
-        task_id = str(uuid.uuid4())
-        task = Task(task_id, spec_text(spec, options), TaskStatus(TaskState.RUNNING))
-        self._progress.expect(task_id)
-        try:
-            self._store(task)
-        except BaseException:
-            self.done_with(task_id)
-            raise
-        self._progress.add_task(task)
-        try:
-            backend.start(task_id, *spec, **options)
-        except BaseException:
-            if may_run(backend, task_id):
-                self._services.follower.watch(task_id, self)
-            else:
-                self._drop_task(task_id)
-            raise
-        self._services.follower.watch(task_id, self)
-        return task_id
-
     def run_child(self, child: Command, timeout: float | Unset | None) -> CommandResult:
         require_sync(child)
         run = CommandRun(self._services, child, self)
@@ -338,66 +332,33 @@ class CommandRun:
             if not run._is_stored:
                 self.done_with(run.command_id)
 
-    def _drop_task(self, task_id: str) -> None:
-        """Undoes the storing of a task that has not started."""
-        try:
-            self._services.store.drop_tasks([task_id])
-        except Exception:
-            self.log.exception("cannot drop task %s of %s", task_id, self)
-        if self._progress.drop_task(task_id):
-            self._services.ender.submit(self)
-
-    def _store(self, task: Task | None = None) -> None:
-        """Stores a task, and before it the command and its parents, with their locks."""
-        with self._store_mutex:
-            line: list[CommandRun] = []
-            run: CommandRun | None = self
-            while run is not None:
-                if not run._is_stored:
-                    line.append(run)
-                run = run._parent
-            rows = [run._row() for run in reversed(line)]
-            for run in line:
-                run._is_stored = True  # already, in case a signal interrupts the next call
-            try:
-                stored = None if task is None else StoredTask(task.task_id, task.spec)
-                self._services.store.add(rows, self.command_id, stored)
-            except Exception:
-                for run in line:
-                    run._is_stored = False
-                raise
-            run = self if task is not None else None
-            while run is not None and run._parent is not None:
-                run._parent._progress.add_child(run.command_id, run)
-                run = run._parent
-
-    def _row(self) -> StoredCommand:
-        return StoredCommand(
-            command_id=self.command_id,
-            sequence=self._sequence,
-            type=self._type,
-            parameters=self._parameters,
-            owner=self.owner,
-            parent_id=None if self._parent is None else self._parent.command_id,
-            locks=self._locks,
-            is_executed=self._is_executed,
-            correlation_id=self.correlation_id,
-        )
-
     # -- tasks: told by the follower's threads
+
+    def _watch(self, task_id: str) -> None:
+        self._services.follower.watch(task_id, self)
+
+    def _end(self) -> None:
+        self._services.ender.submit(self)
 
     def follow(self) -> None:
         """Has the live tasks of a recovered command followed, or brings it to its end."""
         for task_id in self._progress.live_tasks:
-            self._services.follower.watch(task_id, self)
+            self._watch(task_id)
         if not self._progress.is_waiting:
-            self._services.ender.submit(self)
+            self._end()
 
     def adopt(self, command_id: str, child: CommandRun | None) -> None:
         """Makes a recovered parent wait for a child; None stands for one that was set aside."""
-        if child is not None:
+        if child is None:
+            self._has_child_aside = True
+        else:
             self._progress.add_child(command_id, child)
         self._progress.expect_recovered(command_id)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it waits for a child that was set aside, or a child of it does."""
+        return self._has_child_aside or any(child.is_stuck for child in self._progress.children)
 
     def stop_tasks(self) -> None:
         """Asks the live tasks of the command and of its children to end."""
@@ -418,19 +379,18 @@ class CommandRun:
     def task_ended(self, task_id: str, status: TaskStatus | None) -> None:
         """Notes how a task has ended; None if the back end no longer knows it."""
         if self._progress.end_task(task_id, status):
-            self._services.ender.submit(self)
-
-    def done_with(self, id: str) -> None:
-        """Takes one thing out of what is waited for; with the last one the command ends."""
-        if self._progress.done_with(id):
-            self._services.ender.submit(self)
+            self._end()
 
     # -- the end: called by the ender
 
     def end_action(self) -> StoredOutcome:
-        """Calls the end action that is due; says what is to be committed."""
+        """Calls the end action that is due; says what is to be committed, if that is not done."""
+        return end_in_transaction(self, self._act)
+
+    def _act(self) -> StoredOutcome:
         state, command = self._progress.state, self.command
-        has_ends = self._progress.has_begun_something or self.is_recovered
+        has_begun = self._progress.has_begun_something or self.has_committed
+        has_ends = has_begun or self.is_recovered
         has_failed = state is CommandState.FAILED
         if has_failed:
             finished(command.compensate())

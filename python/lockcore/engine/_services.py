@@ -27,6 +27,10 @@ class Live(Protocol):
     result: CommandResult | None
     ended: threading.Event
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether this engine cannot bring it to its end."""
+
     def snapshot(self) -> CommandResult:
         """How it stands now."""
 
@@ -58,13 +62,17 @@ class Registry:
             return self._results.get(command_id) or self._live.get(command_id)
 
     def drained(self, timeout: float | None) -> bool:
-        """Waits until no command is under way; False if that takes too long."""
+        """Waits until no command is under way that could end.
+
+        Returns False if that takes too long, or if there are others.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             with self._mutex:
-                left = list(self._live.values())
+                live = list(self._live.values())
+            left = [run for run in live if not run.is_stuck]
             if not left:
-                return True
+                return not live
             for run in left:
                 seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
                 if not run.ended.wait(seconds):

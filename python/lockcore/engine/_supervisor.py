@@ -6,7 +6,8 @@ and locked as descriptor `LOCK_FD`. It imports nothing of lockcore.
 Files in HOME: `spec` (JSON: the program and its arguments) and `lock`, made by the engine;
 `started`, before the program begins; `ended` (JSON), after it has; `stop`, made by who wants it
 stopped, and the pipe `control`, written to then; `output`, where the program writes; `progress`,
-which the program may write.
+which the program may write. Beside HOME an empty file, of the same name with `ENDED` before it,
+says that the task ends, so that nobody has to look into each HOME to find the few that have.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ import time
 
 PROGRESS = "LOCKCORE_PROGRESS"
 """The environment variable that tells the program where it may write how far it has come."""
+
+ENDED = ".ended-"
+"""What the name of a mark begins with; no task id begins with a dot."""
 
 LOCK_FD = 3
 """Inherited locked, and by the program too: while one of the two lives, the lock is held."""
@@ -42,7 +46,7 @@ def main(home: str, grace: float) -> None:
     with open(os.path.join(home, "spec"), encoding="utf-8") as file:
         arguments = json.load(file)
     if os.path.exists(os.path.join(home, "stop")):
-        write(home, "ended", json.dumps({"stopped": True}))
+        end(home, {"stopped": True})
         return
     try:
         program = subprocess.Popen(
@@ -53,10 +57,10 @@ def main(home: str, grace: float) -> None:
             env={**os.environ, PROGRESS: os.path.join(home, "progress")},
         )
     except OSError as error:
-        write(home, "ended", json.dumps({"error": str(error)}))
+        end(home, {"error": str(error)})
         return
     stopped = follow(program, signals, control, grace)
-    write(home, "ended", json.dumps({"exit": program.returncode, "stopped": stopped}))
+    end(home, {"exit": program.returncode, "stopped": stopped})
 
 
 def follow(program: subprocess.Popen[bytes], signals: int, control: int, grace: float) -> bool:
@@ -84,6 +88,17 @@ def follow(program: subprocess.Popen[bytes], signals: int, control: int, grace: 
 def signal_group(program: subprocess.Popen[bytes], number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(program.pid, number)
+
+
+def end(home: str, how: dict[str, object]) -> None:
+    """Marks the task as one to look at, then writes down how it has ended.
+
+    In this order, so that no mark appears after somebody has seen the end and removed everything.
+    """
+    directory, task_id = os.path.split(home)
+    with contextlib.suppress(OSError), open(os.path.join(directory, ENDED + task_id), "wb"):
+        pass  # without a mark the end is seen all the same, some looks later
+    write(home, "ended", json.dumps(how))
 
 
 def write(home: str, name: str, text: str) -> None:

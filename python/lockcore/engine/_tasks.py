@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
+from lockcore.engine._reporting import reporter
+
 __all__ = [
     "Task",
     "TaskBackend",
@@ -96,9 +98,9 @@ class TaskBackend(Protocol):
 class ThreadTasks:
     """Runs functions in a pool of threads of this process: `start_task(function, *args, **kwargs)`.
 
-    A task succeeds when its function returns and fails when it raises. A function that has begun
-    cannot be stopped. The tasks of a killed process are gone: their commands end with failure when
-    the engine starts again.
+    A task succeeds when its function returns and fails when it raises. While it runs it may call
+    `report_progress`. A function that has begun cannot be stopped. The tasks of a killed process
+    are gone: their commands end with failure when the engine starts again.
 
     Args:
         workers: So many functions run at a time.
@@ -108,6 +110,7 @@ class ThreadTasks:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="lockcore-task")
         self._mutex = threading.Lock()
         self._futures: dict[str, Future[Any]] = {}
+        self._said: dict[str, TaskStatus] = {}  # of those that have reported progress
 
     def start(
         self, task_id: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
@@ -117,13 +120,17 @@ class ThreadTasks:
         with self._mutex:
             if task_id in self._futures:
                 raise FileExistsError(f"there is a task {task_id}")
-            self._futures[task_id] = self._pool.submit(function, *args, **kwargs)
+            self._futures[task_id] = self._pool.submit(self._run, task_id, function, args, kwargs)
 
     def status(self, task_ids: Iterable[str] | None = None, /) -> dict[str, TaskStatus]:
         with self._mutex:
-            known = dict(self._futures)
+            known, said = dict(self._futures), dict(self._said)
         wanted = known if task_ids is None else task_ids
-        return {id: _future_status(known[id]) for id in wanted if id in known}
+        return {
+            id: _end_status(known[id]) if known[id].done() else said.get(id, _RUNNING)
+            for id in wanted
+            if id in known
+        }
 
     def stop(self, task_id: str, /) -> None:
         with self._mutex:
@@ -134,15 +141,35 @@ class ThreadTasks:
     def forget(self, task_id: str, /) -> None:
         with self._mutex:
             self._futures.pop(task_id, None)
+            self._said.pop(task_id, None)
 
     def close(self) -> None:
         """Waits until the functions that have begun have ended; drops those that have not."""
         self._pool.shutdown(cancel_futures=True)
 
+    def _run(
+        self,
+        task_id: str,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        def report(progress: float | None, detail: str) -> None:
+            with self._mutex:
+                if task_id in self._futures:
+                    self._said[task_id] = TaskStatus(TaskState.RUNNING, detail, progress)
 
-def _future_status(future: Future[Any]) -> TaskStatus:
-    if not future.done():
-        return TaskStatus(TaskState.RUNNING)
+        token = reporter.set(report)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            reporter.reset(token)
+
+
+_RUNNING = TaskStatus(TaskState.RUNNING)
+
+
+def _end_status(future: Future[Any]) -> TaskStatus:
     try:
         error = future.exception()
     except CancelledError:

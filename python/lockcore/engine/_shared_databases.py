@@ -1,0 +1,123 @@
+"""The databases that SQLAlchemy leads to: PostgreSQL, and SQLite files that others use, too."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sqlite3
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import sqlalchemy
+
+from lockcore.engine._database import Database, Dialect, Doubt, Work
+from lockcore.engine._postgresql import PostgresqlDatabase
+from lockcore.engine._result import StoreError
+from lockcore.engine._sqlalchemy import SqlAlchemyDatabase, translated
+from lockcore.engine._sqlite import lock_file
+
+__all__ = ["engine_opener", "url_opener"]
+
+_NETWORK: Final = {
+    "connect_timeout": "10",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
+"""So that a server that has gone without a word is noticed within a minute."""
+
+
+def url_opener(url: str) -> Callable[[], Database]:
+    """What opens a PostgreSQL database.
+
+    Raises:
+        ValueError: The URL cannot be read.
+        ImportError: psycopg is not installed.
+    """
+    try:
+        parsed = sqlalchemy.make_url(url)
+    except (sqlalchemy.exc.ArgumentError, ValueError) as error:
+        raise ValueError(f"the URL of the store cannot be read: {error}") from None
+    parsed = parsed.set(drivername="postgresql+psycopg", query={**_NETWORK, **parsed.query})
+    engine = sqlalchemy.create_engine(parsed, hide_parameters=True)  # those of commands
+    return functools.partial(PostgresqlDatabase, engine, is_ours=True)
+
+
+def engine_opener(engine: sqlalchemy.Engine) -> Callable[[], Database]:
+    """What opens the database of an engine.
+
+    Raises:
+        ValueError: It is of a kind that cannot be a store.
+    """
+    if engine.dialect.name == "postgresql" and not engine.dialect.is_async:
+        return functools.partial(PostgresqlDatabase, engine, is_ours=False)
+    if engine.dialect.name == "sqlite" and not engine.dialect.is_async:
+        return functools.partial(SharedSqliteDatabase, engine, is_ours=False)
+    raise ValueError(
+        f"{engine!r} cannot be a store: it must lead to PostgreSQL or SQLite, and not be async"
+    )
+
+
+class SharedSqliteDatabase(SqlAlchemyDatabase):
+    """A file that others write, too. One connection, in turns; the lock file keeps engines out."""
+
+    _dialect = Dialect(prefix="lockcore_", serial="INTEGER PRIMARY KEY")
+    _guard: sqlite3.Connection | None = None
+
+    def _open(self) -> None:
+        connection = self._detached()
+        with connection.begin():
+            rows = connection.exec_driver_sql("PRAGMA database_list").all()
+            path = next((file for _, name, file in rows if name == "main"), "")
+            if not path:
+                raise StoreError(
+                    f"cannot open store {self._name!r}: a database in memory cannot be shared:"
+                    " use 'sqlite://'"
+                )
+            connection.exec_driver_sql("PRAGMA synchronous = FULL")
+        try:
+            self._guard = lock_file(path)
+        except sqlite3.Error as error:
+            raise StoreError(f"cannot open store {path!r}: {error}") from error
+        with connection.begin():
+            self._begin(connection)
+            self._make_table(connection)
+            version = self._version(connection)
+        self._migrate(connection, version)
+
+    def _connected(self) -> sqlalchemy.Connection:
+        if self._own is not None:
+            return self._own
+        with translated(self._name):  # a signal had come at a bad time
+            return self._detached()
+
+    def _begin(self, connection: sqlalchemy.Connection) -> None:
+        driver = connection.connection.dbapi_connection
+        assert isinstance(driver, sqlite3.Connection)
+        if not driver.in_transaction:
+            with translated(self._name):
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Work]:
+        with self._turns:
+            connection = self._connected()
+            with translated(self._name):
+                transaction = connection.begin()
+            with self._block(connection, transaction) as work:
+                self._begin(connection)
+                yield work
+            with translated(self._name):
+                transaction.commit()
+
+    def was_committed(self, doubt: Doubt, /) -> bool:
+        raise StoreError(f"no outcome is ever unknown here: {doubt}")
+
+    def check(self) -> None:
+        """Nobody can take over what the lock of a file keeps."""
+
+    def close(self) -> None:
+        super().close()
+        if self._guard is not None:
+            self._guard.close()
