@@ -29,11 +29,44 @@ cdef extern from "Python.h":
     PyTypeObject PyUnicode_Type
     PyTypeObject PyBytes_Type
 
+cdef extern from *:
+    """
+    /* Writes the 16 bytes of a UUID, big-endian, by way of the descriptor of its `int`: an
+     * attribute of that name in a subclass is not asked. */
+    static int lc_uuid_bytes(PyObject *int_of_uuid, PyObject *uuid, unsigned char *bytes)
+    {
+        PyObject *number = Py_TYPE(int_of_uuid)->tp_descr_get(
+            int_of_uuid, uuid, (PyObject *)Py_TYPE(uuid));
+        if (number == NULL) {
+            return -1;
+        }
+    #if PY_VERSION_HEX >= 0x030D0000
+        Py_ssize_t size = PyLong_AsNativeBytes(
+            number, bytes, 16, Py_ASNATIVEBYTES_BIG_ENDIAN | Py_ASNATIVEBYTES_UNSIGNED_BUFFER);
+        if (size > 16) {
+            PyErr_SetString(PyExc_OverflowError, "the int of a UUID has more than 128 bits");
+        }
+        int status = size < 0 || size > 16 ? -1 : 0;
+    #else
+        int status = -1;
+        if (PyLong_Check(number)) {
+            status = _PyLong_AsByteArray((PyLongObject *)number, bytes, 16, 0, 0);
+        } else {
+            PyErr_SetString(PyExc_TypeError, "the int of a UUID is not an int");
+        }
+    #endif
+        Py_DECREF(number);
+        return status;
+    }
+    """
+    int lc_uuid_bytes(object int_of_uuid, object uuid, unsigned char *bytes) except -1
+
 cdef enum:
     SCRATCH = 16
     MAX_GROUP = (1 << 24) - 1
 
 
+cdef object uuid_type = UUID
 cdef object int_of_uuid = UUID.__dict__["int"]
 # Integers have no secret hash of their own; strings do.
 cdef uint64_t seed = <uint64_t> <Py_hash_t> hash("lockcore")
@@ -117,18 +150,25 @@ cdef int name_bytes(object data, lc_name *name, int kind) except -1:
     return 0
 
 
+cdef int name_uuid(object value, lc_name *name, unsigned char *scratch) except -1:
+    cdef uint64_t halves[2]
+    lc_uuid_bytes(int_of_uuid, value, scratch)
+    memcpy(halves, scratch, SCRATCH)
+    name.id_kind = LC_UUID
+    name.id = scratch
+    name.id_size = SCRATCH
+    name.hash = mix(mix(halves[0] ^ seed) ^ halves[1])
+    return 0
+
+
 cdef int name_rare_id(object value, lc_name *name, unsigned char *scratch, kept_t **kept,
                       str what) except -1:
     if PyBytes_Check(value):
         return name_bytes(value, name, LC_BYTES)
     if PyLong_Check(value) and not PyBool_Check(value):
         return name_number(value, name, scratch, kept)
-    if isinstance(value, UUID):
-        digits = int.to_bytes(int_of_uuid.__get__(value), SCRATCH, "big")
-        name_bytes(digits, name, LC_UUID)
-        memcpy(scratch, PyBytes_AS_STRING(digits), SCRATCH)
-        name.id = scratch
-        return 0
+    if type(value) is uuid_type or isinstance(value, uuid_type):
+        return name_uuid(value, name, scratch)
     raise TypeError(f"{what} must be str, bytes, int or uuid.UUID, not {type(value).__name__}")
 
 

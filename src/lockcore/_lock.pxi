@@ -180,6 +180,8 @@ cdef object MINUS_ONE = -1
 
 cdef double check_lock_timeout(object blocking, object timeout) except? -1:
     """Returns seconds to wait. Raises what threading.Lock raises, by asking one."""
+    if blocking is False and timeout is MINUS_ONE:
+        return 0
     allocate_lock().acquire(blocking, timeout)
     if not blocking:
         return 0
