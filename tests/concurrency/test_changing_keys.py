@@ -122,7 +122,7 @@ def test_mapping_that_loses_a_key_while_it_is_read_is_refused(lock_manager):
         def __iter__(self):
             return iter(["gone"])
 
-    with pytest.raises(RuntimeError, match="^the keys changed while they were read$"):
+    with pytest.raises(RuntimeError, match=r"^the keys changed while they were read$"):
         lock_manager.acquire(exclusive=Losing())
     assert len(lock_manager) == 0
 
