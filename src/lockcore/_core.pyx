@@ -366,7 +366,7 @@ cdef class Table:
 
 if not lc_handle_forks():
     raise MemoryError
-lc_call_after_waking(hand_over)
+lc_call_after_waking(after_waking)
 
 
 def ignore():
