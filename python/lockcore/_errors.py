@@ -207,26 +207,32 @@ class DeadlockError(LockError):
 
 
 class NotHeldError(LockError, RuntimeError):
-    """Something was to be released that is not held, or not any more. Nothing was changed.
+    """Something was to be released or changed that is not held, or not any more.
+
+    Nothing was changed.
 
     Args:
         token: The token of the grant; None for a lock, which has none.
+        action: What was to be done with it, as the name of the method.
 
     Attributes:
         token: The token of the grant; None for a lock, which has none.
+        action: What was to be done: "release", "downgrade", "upgrade" or "transfer".
     """
 
     token: int | None
+    action: str
 
-    def __init__(self, token: int | None = None) -> None:
+    def __init__(self, token: int | None = None, action: str = "release") -> None:
         self.token = token
-        self.args = (token,)
+        self.action = action
+        self.args = (token, action)
 
     def __str__(self) -> str:
         # A lock is shaped like a `threading.Lock`, down to the text of its errors.
         if self.token is None:
             return "release unlocked lock"
-        return f"cannot release grant {self.token}: it is not held"
+        return f"cannot {self.action} grant {self.token}: it is not held"
 
 
 class ManagerClosedError(LockError, RuntimeError):

@@ -160,11 +160,12 @@ class LockManager(_core.Table):
         if not isinstance(message, (str, Message)):
             raise TypeError(f"a message must be str, Message or None, not {type(message).__name__}")
 
+    def _fail_not_held(self, grant: Grant | None, action: str) -> NoReturn:
+        raise NotHeldError(None if grant is None else grant.token, action)
+
     def _fail(
         self, status: int, grant: Grant | None, rows: list[_core.Row], timeout: float | None
     ) -> NoReturn:
-        if status == _core.NOT_HELD:
-            raise NotHeldError(None if grant is None else grant.token)
         if grant is None:
             raise ManagerClosedError
         request = Request(grant.exclusive, grant.shared, grant.owner, grant._message)

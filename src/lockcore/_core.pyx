@@ -269,6 +269,10 @@ cdef class Table:
         """Raises TypeError for what cannot be a message. Here nothing but str and None can."""
         raise TypeError(f"a message must be str or None, not {type(message).__name__}")
 
+    def _fail_not_held(self, grant, action):
+        """Raises that the grant, or with None the lock, is not held."""
+        self._fail(NOT_HELD, grant, [], None)
+
     def _fail(self, status, grant, rows, timeout):
         """Raises what the status means."""
         raise RuntimeError(f"lock table status {status}")
@@ -362,7 +366,7 @@ cdef class Table:
 
 if not lc_handle_forks():
     raise MemoryError
-lc_call_after_waking(hand_over)
+lc_call_after_waking(after_waking)
 
 
 def ignore():

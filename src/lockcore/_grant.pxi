@@ -29,6 +29,9 @@ cdef class Grant:
 
     Dropping the last reference does not release: the locks stay, visible and releasable by
     their owner. Any thread may call any method.
+
+    A grant keeps its manager alive, and is not known to the garbage collector, which would have
+    to visit a million of them: a manager that keeps its own grants is never collected.
     """
 
     cdef lc_request *request
@@ -44,7 +47,7 @@ cdef class Grant:
             NotHeldError: it was released before, here or by somebody else. Nothing changed.
         """
         if release(self.manager.table, self.request) != LC_OK:
-            self.manager._fail(NOT_HELD, self, [], None)
+            self.manager._fail_not_held(self, "release")
 
     def downgrade(self):
         """Makes every exclusive key shared, and lets those run who can now. Never blocks.
@@ -54,7 +57,7 @@ cdef class Grant:
         """
         cdef lc_status status = lc_downgrade(self.manager.table, self.request)
         if status != LC_OK:
-            self.manager._fail(status, self, [], None)
+            self.manager._fail_not_held(self, "downgrade")
 
     def upgrade(self, timeout=None):
         """Makes every shared key exclusive, waiting for other holders to go.
@@ -78,7 +81,7 @@ cdef class Grant:
         cdef lc_status status = begin_upgrade(manager.table, self.request)
         if status == LC_BUSY:
             raise RuntimeError("too many upgrades of one grant are under way")
-        check(manager, self, status, [])
+        check(manager, self, status, [], "upgrade")
         upgrade = None
         try:
             upgrade = new_grant(manager)
@@ -92,7 +95,7 @@ cdef class Grant:
             lc_end_upgrade(manager.table, self.request, NULL)
         elif lc_end_upgrade(manager.table, self.request, upgrade.request) != LC_OK:
             release(manager.table, upgrade.request)
-            manager._fail(NOT_HELD, self, [], None)
+            manager._fail_not_held(self, "upgrade")
 
     @cython.always_allow_keywords(True)
     def transfer(self, owner):
@@ -121,7 +124,7 @@ cdef class Grant:
             if status == LC_BUSY:
                 raise RuntimeError("cannot transfer a grant while it is being upgraded")
             if status != LC_OK:
-                check(self.manager, self, status, take_rows(&rows))
+                check(self.manager, self, status, take_rows(&rows), "transfer")
         finally:
             lc_rows_clear(&rows, dispose)
             drop_kept(kept)
@@ -247,9 +250,11 @@ free_grant = (<PyTypeObject *> Grant).tp_dealloc
 (<PyTypeObject *> Grant).tp_dealloc = end_grant
 
 
-cdef int check(Table manager, Grant grant, lc_status status, list rows) except -1:
+cdef int check(Table manager, Grant grant, lc_status status, list rows, str action) except -1:
     if status == LC_NO_MEMORY:
         raise MemoryError
+    if status == LC_NOT_HELD:
+        manager._fail_not_held(grant, action)
     if status != LC_OK:
         manager._fail(<int> status, grant, rows, None)
     return 0

@@ -34,7 +34,56 @@ cdef enum:
     MAX_GROUP = (1 << 24) - 1
 
 
+cdef extern from *:
+    """
+    /* Neither of these makes an object that the garbage collector knows. */
+
+    static inline PyObject *
+    lc_int_to_bytes(PyObject *number, PyObject *bit_length, PyObject *to_bytes, PyObject *order,
+                    PyObject *names)
+    {
+        PyObject *bits = PyObject_Vectorcall(bit_length, &number, 1, NULL);
+        PyObject *size = bits != NULL ? PyLong_FromSize_t(PyLong_AsSize_t(bits) / 8 + 1) : NULL;
+        PyObject *arguments[] = {number, size, order, Py_True};
+        PyObject *bytes = size != NULL ? PyObject_Vectorcall(to_bytes, arguments, 3, names) : NULL;
+        Py_XDECREF(bits);
+        Py_XDECREF(size);
+        return bytes;
+    }
+
+    /* Returns: 0, with halves[0] the high one; or -1. */
+    static inline int
+    lc_halves_of_uuid(PyObject *slot, PyObject *uuid, PyObject *sixty_four, uint64_t *halves)
+    {
+        PyObject *number = Py_TYPE(slot)->tp_descr_get(slot, uuid, (PyObject *)Py_TYPE(uuid));
+        PyObject *high = NULL;
+        if (number != NULL && PyLong_Check(number)) {
+            high = PyLong_Type.tp_as_number->nb_rshift(number, sixty_four);
+        } else if (number != NULL) {
+            PyErr_SetString(PyExc_TypeError, "the int of a UUID must be int");
+        }
+        if (high != NULL) {
+            halves[0] = PyLong_AsUnsignedLongLongMask(high);
+            halves[1] = PyLong_AsUnsignedLongLongMask(number);
+        }
+        Py_XDECREF(number);
+        Py_XDECREF(high);
+        return high != NULL ? 0 : -1;
+    }
+    """
+    object lc_int_to_bytes(object, object, object, object, object)
+    int lc_halves_of_uuid(object, object, object, uint64_t *) except -1
+
+
+cdef object uuid_type = UUID
 cdef object int_of_uuid = UUID.__dict__["int"]
+cdef object bit_length = int.bit_length
+cdef object to_bytes = int.to_bytes
+cdef tuple SIGNED = ("signed",)
+cdef object LITTLE = "little"
+cdef object SIXTY_FOUR = 64
+# The first call makes a tuple of the names of its arguments.
+lc_int_to_bytes(0, bit_length, to_bytes, LITTLE, SIGNED)
 # Integers have no secret hash of their own; strings do.
 cdef uint64_t seed = <uint64_t> <Py_hash_t> hash("lockcore")
 
@@ -102,9 +151,22 @@ cdef int name_number(object number, lc_name *name, unsigned char *scratch,
         name.id_size = 8
         name.hash = mix(<uint64_t> value ^ seed)
         return 0
-    digits = int.to_bytes(number, int.bit_length(number) // 8 + 1, "little", signed=True)
+    digits = lc_int_to_bytes(number, bit_length, to_bytes, LITTLE, SIGNED)
     name_bytes(digits, name, LC_INT)
     name.id = keep(name.id, name.id_size, kept)
+    return 0
+
+
+cdef int name_uuid(object value, lc_name *name, unsigned char *scratch) except -1:
+    cdef uint64_t halves[2]
+    cdef int i
+    lc_halves_of_uuid(int_of_uuid, value, SIXTY_FOUR, halves)
+    for i in range(SCRATCH):
+        scratch[i] = <unsigned char> (halves[i // 8] >> (56 - 8 * (i % 8)))
+    name.id_kind = LC_UUID
+    name.id = scratch
+    name.id_size = SCRATCH
+    name.hash = mix(mix(halves[1] ^ seed) + halves[0])
     return 0
 
 
@@ -123,12 +185,8 @@ cdef int name_rare_id(object value, lc_name *name, unsigned char *scratch, kept_
         return name_bytes(value, name, LC_BYTES)
     if PyLong_Check(value) and not PyBool_Check(value):
         return name_number(value, name, scratch, kept)
-    if isinstance(value, UUID):
-        digits = int.to_bytes(int_of_uuid.__get__(value), SCRATCH, "big")
-        name_bytes(digits, name, LC_UUID)
-        memcpy(scratch, PyBytes_AS_STRING(digits), SCRATCH)
-        name.id = scratch
-        return 0
+    if type(value) is uuid_type or isinstance(value, uuid_type):
+        return name_uuid(value, name, scratch)
     raise TypeError(f"{what} must be str, bytes, int or uuid.UUID, not {type(value).__name__}")
 
 
@@ -176,7 +234,10 @@ cdef inline int name_key(object key, lc_name *name, unsigned char *scratch,
 
 cdef int name_owner(object owner, lc_name *name, unsigned char *scratch,
                     kept_t **kept) except -1:
-    if PyBool_Check(owner) or not isinstance(owner, (str, int, UUID)):
+    # Not isinstance(owner, (str, int, UUID)), which would ask a UUID for its __class__.
+    if PyBool_Check(owner) or not (
+        PyUnicode_Check(owner) or PyLong_Check(owner) or isinstance(owner, UUID)
+    ):
         raise TypeError(f"an owner must be str, int or uuid.UUID, not {type(owner).__name__}")
     return name_id(owner, name, scratch, kept, "an owner")
 

@@ -1,7 +1,7 @@
 # Prepared locks.
 
 @cython.final
-@cython.no_gc
+@cython.no_gc_clear  # a cycle through a manager has a dictionary to clear; this needs its manager
 cdef class Lock:
     """A prepared request, shaped like threading.Lock.
 
@@ -61,7 +61,7 @@ cdef class Lock:
             status = release(self.manager.table, request)
             self.give_back(request)
         if status != LC_OK:
-            self.manager._fail(NOT_HELD, None, [], None)
+            self.manager._fail_not_held(None, "release")
 
     def locked(self):
         """Returns whether this lock is held, by whomever acquired it through this object."""
@@ -180,6 +180,8 @@ cdef object MINUS_ONE = -1
 
 cdef double check_lock_timeout(object blocking, object timeout) except? -1:
     """Returns seconds to wait. Raises what threading.Lock raises, by asking one."""
+    if blocking is False and timeout is MINUS_ONE:
+        return 0
     allocate_lock().acquire(blocking, timeout)
     if not blocking:
         return 0

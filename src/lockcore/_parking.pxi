@@ -45,10 +45,16 @@ cdef extern from *:
     {
         atomic_store_explicit(&waiter->has_resumed, resumed, memory_order_relaxed);
     }
+
+    /* Grants that this thread is to give back when it has woken all, through `below`. */
+    static _Thread_local lc_request *to_give_back;
+    static _Thread_local bool is_giving_back;
     """
     bint LC_HAS_GIL
     bint LC_HAS_SPARES
     lc_spares *LC_SPARES
+    lc_request *to_give_back
+    bint is_giving_back
     bint lc_has_resumed(lc_waiter *) nogil
     void lc_set_resumed(lc_waiter *, bint) nogil
     int PyGILState_Check() nogil
@@ -83,10 +89,7 @@ cdef void wake_thread(lc_request *request) noexcept nogil:
 
 
 cdef void hand_over() noexcept nogil:
-    """Lets a thread just woken run, where the GIL would make it wait for a switch interval.
-
-    The core calls this in the end of whatever has woken somebody.
-    """
+    """Lets a thread just woken run, where the GIL would make it wait for a switch interval."""
     if LC_HAS_GIL and PyGILState_Check():
         with gil:
             if last_woken != NULL:
@@ -106,13 +109,37 @@ cdef void yield_gil() noexcept:
 
 
 cdef void wake_callback(lc_request *request) noexcept nogil:
+    global to_give_back
     cdef bint is_wanted
     with gil:
         is_wanted = call_back(<object> request.waiter.parker)
-    if not is_wanted:
-        # Whoever waited will never know. Let the next one run.
+    if is_wanted:
+        drop(request)
+    else:
+        # Whoever waited will never know. Let the next one run; but not from here: thousands
+        # may do so one after the other, and each would need room on the stack.
+        request.below = to_give_back
+        to_give_back = request
+
+
+cdef void give_back_unwanted() noexcept nogil:
+    global to_give_back, is_giving_back
+    cdef lc_request *request
+    if is_giving_back:
+        return
+    is_giving_back = True
+    while to_give_back != NULL:
+        request = to_give_back
+        to_give_back = request.below
         lc_release(request.waiter.table, request)
-    drop(request)
+        drop(request)
+    is_giving_back = False
+
+
+cdef void after_waking() noexcept nogil:
+    """What the core calls in the end of whatever has woken somebody."""
+    give_back_unwanted()
+    hand_over()
 
 
 cdef bint call_back(object callback) noexcept:

@@ -5,7 +5,8 @@ cdef extern from "Python.h":
     PyObject *PyList_GET_ITEM(object, Py_ssize_t)
     object PyList_GetSlice(object, Py_ssize_t, Py_ssize_t)
     Py_ssize_t PY_SSIZE_T_MAX
-    Py_ssize_t PyObject_Size(object)
+    Py_ssize_t PyDict_Size(object)
+    object PyDict_Copy(object)
 
 cdef extern from *:
     """
@@ -74,8 +75,30 @@ cdef inline int add_name(names_t *names, object key, uint8_t mode) except -1:
     return 0
 
 
+@cython.final
+@cython.no_gc
+cdef class Described:
+    """Pairs of a key and its message.
+
+    Not a dict, which would compare keys by methods of their own.
+    """
+
+    cdef list pairs
+
+
+cdef Described described(object mapping):
+    cdef Described copied = Described.__new__(Described)
+    copied.pairs = []
+    for key in mapping:
+        try:
+            copied.pairs.append((key, mapping[key]))
+        except KeyError as error:
+            raise RuntimeError("the keys changed while they were read") from error
+    return copied
+
+
 cdef object collect(object keys, str what):
-    """Returns the keys as a list, or a dict of keys to messages."""
+    """Returns the keys as a list or, with messages, as Described."""
     if isinstance(keys, (str, bytes, bytearray, memoryview)):
         raise TypeError(
             f"{what} must be a collection of keys, not {type(keys).__name__}; "
@@ -89,7 +112,7 @@ cdef object collect(object keys, str what):
             f"write {what}=[key] or {what}=[key, key]"
         )
     if isinstance(keys, Mapping):
-        return dict(keys)
+        return described(keys)
     try:
         return list(keys)
     except TypeError as error:
@@ -105,23 +128,44 @@ cdef inline object collected(object keys, str what):
     if type(keys) is list:
         return keys if LC_HAS_GIL else PyList_GetSlice(keys, 0, PY_SSIZE_T_MAX)
     if type(keys) is dict:
-        return keys if LC_HAS_GIL else (<dict> keys).copy()
+        return keys if LC_HAS_GIL else PyDict_Copy(keys)
     if type(keys) is set or type(keys) is frozenset:
         return list(keys)
     return collect(keys, what)
 
 
+cdef inline bint has_messages(object keys) noexcept:
+    return type(keys) is dict or type(keys) is Described
+
+
 cdef inline Py_ssize_t size_of(object keys) noexcept:
-    return PyList_GET_SIZE(keys) if type(keys) is list else PyObject_Size(keys)
-
-
-cdef int add_names(names_t *names, object keys, uint8_t mode) except -1:
     if type(keys) is list:
-        for key in <list> keys:
+        return PyList_GET_SIZE(keys)
+    if type(keys) is dict:
+        return PyDict_Size(keys)
+    return 0 if keys is NO_KEYS else PyList_GET_SIZE((<Described> keys).pairs)
+
+
+cdef int add_keys(names_t *names, list keys, uint8_t mode) except -1:
+    for key in keys:
+        add_name(names, key, mode)
+    return 0
+
+
+cdef int add_described(names_t *names, object keys, uint8_t mode, list messages) except -1:
+    """Adds the keys, and the message of each to `messages`; None where it has none."""
+    if type(keys) is dict:
+        for key, message in (<dict> keys).items():
             add_name(names, key, mode)
-    else:
-        for key in <dict> keys:
+            messages.append(message)
+    elif type(keys) is Described:
+        for key, message in (<Described> keys).pairs:
             add_name(names, key, mode)
+            messages.append(message)
+    elif keys is not NO_KEYS:
+        add_keys(names, keys, mode)
+        while PyList_GET_SIZE(messages) < names.n:
+            messages.append(None)
     return 0
 
 
@@ -131,25 +175,16 @@ cdef int check_message(Table table, object message) except -1:
     return 0
 
 
-cdef object messages_by_position(Table table, object exclusive, object shared, object message):
-    """Returns a list of messages in the order of the names, or None if all have `message`."""
-    if type(exclusive) is not dict and type(shared) is not dict:
-        return None
-    messages = []
-    for keys in (exclusive, shared):
-        if type(keys) is dict:
-            for each in (<dict> keys).values():
-                check_message(table, each)
-                messages.append(message if each is None else each)
-        else:
-            messages.extend([message] * len(keys))
-    return messages
-
-
-cdef object in_order_of_links(object message, list messages, names_t *names):
+cdef tuple in_order_of_links(Table table, object message, list messages, names_t *names):
+    """Returns the message, and for each link its own or, where it has none, the same."""
     cdef uint32_t i
-    in_order = [messages[names.names[i].position] for i in range(names.n)]
-    return (message, *in_order)
+    for each in messages:
+        check_message(table, each)
+    in_order = [message]
+    for i in range(names.n):
+        each = messages[names.names[i].position]
+        in_order.append(message if each is None else each)
+    return tuple(in_order)
 
 
 cdef lc_request *build_one(object key, object message) except NULL:
@@ -229,16 +264,21 @@ cdef lc_request *build_any(Table table, object exclusive, object shared, object 
         exclusive = collected(exclusive, "exclusive")
     if shared is not NO_KEYS:
         shared = collected(shared, "shared")
-    messages = messages_by_position(table, exclusive, shared, message)
+    cdef list messages = [] if has_messages(exclusive) or has_messages(shared) else None
     begin_names(&names)
     try:
-        # From here until the names are copied no object is made that the garbage collector
-        # knows: a finaliser might change the collections whose keys are borrowed.
+        # From here until the names are copied no code of others runs, and no object is made
+        # that the garbage collector knows: a finaliser, too, might change the collections
+        # whose keys are borrowed. So messages are checked in the end.
         make_room(&names, size_of(exclusive) + size_of(shared))
-        if exclusive is not NO_KEYS:
-            add_names(&names, exclusive, LC_EXCLUSIVE)
-        if shared is not NO_KEYS:
-            add_names(&names, shared, LC_SHARED)
+        if messages is not None:
+            add_described(&names, exclusive, LC_EXCLUSIVE, messages)
+            add_described(&names, shared, LC_SHARED, messages)
+        else:
+            if exclusive is not NO_KEYS:
+                add_keys(&names, exclusive, LC_EXCLUSIVE)
+            if shared is not NO_KEYS:
+                add_keys(&names, shared, LC_SHARED)
         if owner is not None:
             name_owner(owner, &owner_name, owner_scratch, &kept_owner)
         request = lc_request_new(
@@ -248,7 +288,7 @@ cdef lc_request *build_any(Table table, object exclusive, object shared, object 
             raise MemoryError
         if messages is not None:
             try:
-                message = in_order_of_links(message, messages, &names)
+                message = in_order_of_links(table, message, messages, &names)
             except BaseException:
                 lc_request_free(request, LC_SPARES)
                 raise

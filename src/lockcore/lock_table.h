@@ -112,9 +112,9 @@ struct lc_request {
 
 /* Memory of small requests, kept for the next ones: much quicker than malloc(). The caller
  * guards it, as by a lock that it has anyway; whatever takes one also takes NULL. */
-#define LC_SPARE_LINKS 4
-#define LC_SPARE_SIZE 512   /* bytes */
-#define LC_MANY_SPARES 64
+#define LC_SPARE_LINKS 16
+#define LC_SPARE_SIZE 2048  /* bytes */
+#define LC_MANY_SPARES 32
 typedef struct lc_spares {
     struct {
         lc_request *first;  /* the others through `below` */

@@ -28,7 +28,10 @@ compare_keys(const lc_name *a, const lc_name *b)
 typedef struct lc_order {
     uint64_t hash;
     uint32_t index;     /* of the name */
+    uint32_t place;     /* apart from the above: of the name at this place, its link's index */
 } lc_order;
+
+#define LC_DROPPED UINT32_MAX /* the place of a key named before */
 
 static int
 compare_hashes(const void *left, const void *right)
@@ -40,34 +43,24 @@ compare_hashes(const void *left, const void *right)
     return a->index < b->index ? -1 : 1;
 }
 
-/* Counts for each how many come before it. More comparisons than a clever sort, but no
- * branch that depends on a hash, and mispredicted branches are what a small sort costs. */
-static void
-sort_few_by_hash(lc_order *order, uint32_t n)
+/* Finds the places of few names by counting for each how many come before it. More comparisons than
+ * a clever sort, but no branch that depends on a hash, and mispredicted branches are what a small
+ * sort costs. Returns: whether all hashes differ, as they do unless a key is named twice. */
+static LC_ALWAYS_INLINE bool
+place_few(const lc_name *names, uint32_t n, lc_order *order)
 {
-    lc_order unsorted[LC_FEW];
-    uint32_t rank[LC_FEW] = {0};
+    bool differ = true;
     for (uint32_t i = 0; i < n; i++) {
-        unsorted[i] = order[i];
+        uint32_t place = 0;
         for (uint32_t j = 0; j < i; j++) {
-            uint32_t is_before = unsorted[i].hash < unsorted[j].hash;
-            rank[j] += is_before;
-            rank[i] += 1 - is_before;
+            uint32_t is_before = names[i].hash < names[j].hash;
+            order[j].place += is_before;
+            place += 1 - is_before;
+            differ &= names[i].hash != names[j].hash;
         }
+        order[i].place = place;
     }
-    for (uint32_t i = 0; i < n; i++) {
-        order[rank[i]] = unsorted[i];
-    }
-}
-
-static void
-sort_by_hash(lc_order *order, uint32_t n)
-{
-    if (n <= LC_FEW) {
-        sort_few_by_hash(order, n);
-    } else {
-        qsort(order, n, sizeof(*order), compare_hashes);
-    }
+    return differ;
 }
 
 /* Of equal keys keeps the first exclusive one, else the first; keys that share a hash
@@ -84,9 +77,10 @@ drop_duplicates(const lc_name *names, lc_order *order, uint32_t n)
         }
         bool is_new = j == 0 || order[j - 1].hash != order[i].hash;
         if (LC_LIKELY(is_new)) {
-            order[kept++] = order[i];
+            order[kept].hash = order[i].hash;
+            order[kept++].index = order[i].index;
         } else if (names[order[i].index].mode > names[order[j - 1].index].mode) {
-            order[j - 1] = order[i];
+            order[j - 1].index = order[i].index;
         }
     }
     return kept;
@@ -98,20 +92,19 @@ name_bytes(const lc_name *name)
     return (size_t)name->group_size + name->id_size;
 }
 
-/* Returns: the number of different keys; order[] has their names, in the order of
- * their buckets, and *bytes is enough for them. */
+/* Finds the places of any names. Returns: the number of different keys. */
 static uint32_t
-put_in_order(const lc_name *names, uint32_t n, lc_order *order, size_t *bytes)
+place_many(const lc_name *names, uint32_t n, lc_order *order)
 {
     for (uint32_t i = 0; i < n; i++) {
-        order[i] = (lc_order){names[i].hash, i};
-        *bytes += name_bytes(&names[i]);
+        order[i] = (lc_order){names[i].hash, i, LC_DROPPED};
     }
-    if (n < 2) {
-        return n;
+    qsort(order, n, sizeof(*order), compare_hashes);
+    uint32_t kept = drop_duplicates(names, order, n);
+    for (uint32_t i = 0; i < kept; i++) {
+        order[order[i].index].place = i;
     }
-    sort_by_hash(order, n);
-    return drop_duplicates(names, order, n);
+    return kept;
 }
 
 /* Most ids are short, and then a call of memcpy() costs more than the copy: two
@@ -210,11 +203,15 @@ get_memory(uint32_t n_links, size_t size, lc_spares *spares)
     return request;
 }
 
+/* Builds a request of `n_links` keys out of `n` names, whose places are in order[]. */
 static LC_ALWAYS_INLINE lc_request *
-new_request(lc_name *names, const lc_order *order, uint32_t n_links, size_t bytes_of_keys,
+new_request(lc_name *names, uint32_t n, const lc_order *order, uint32_t n_links,
             const lc_name *owner, lc_spares *spares)
 {
-    size_t size = sizeof(lc_request) + n_links * sizeof(lc_link) + bytes_of_keys;
+    size_t size = sizeof(lc_request) + n_links * sizeof(lc_link);
+    for (uint32_t i = 0; i < n; i++) {
+        size += name_bytes(&names[i]);
+    }
     if (owner != NULL) {
         size += sizeof(lc_key) + name_bytes(owner);
     }
@@ -229,11 +226,13 @@ new_request(lc_name *names, const lc_order *order, uint32_t n_links, size_t byte
         request->owner = (lc_key *)bytes;
         bytes = lc_copy_name(request->owner, owner, bytes + sizeof(lc_key));
     }
-    for (uint32_t i = 0; i < n_links; i++) {
-        const lc_name *name = &names[order[i].index];
-        set_up_link(&request->links[i], i, name->mode);
-        bytes = copy_name(&request->links[i].key, name, bytes);
-        names[i].position = order[i].index;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t place = order[i].place;
+        if (n == n_links || place != LC_DROPPED) {
+            set_up_link(&request->links[place], place, names[i].mode);
+            bytes = copy_name(&request->links[place].key, &names[i], bytes);
+            names[place].position = i;
+        }
     }
     return request;
 }
@@ -241,29 +240,26 @@ new_request(lc_name *names, const lc_order *order, uint32_t n_links, size_t byte
 lc_request *
 lc_request_new(lc_name *names, uint32_t *n, const lc_name *owner, lc_spares *spares)
 {
-    const lc_order only = {0};
-    if (LC_LIKELY(*n == 1)) {
-        return new_request(names, &only, 1, name_bytes(names), owner, spares);
-    }
-    if (*n == 2 && names[0].hash != names[1].hash) {
-        uint32_t first = names[1].hash < names[0].hash;
-        const lc_order both[] = {{0, first}, {0, 1 - first}};
-        size_t size = name_bytes(&names[0]) + name_bytes(&names[1]);
-        return new_request(names, both, 2, size, owner, spares);
-    }
-    if (*n == 0) {
-        return new_request(names, &only, 0, 0, owner, spares);
-    }
     lc_order few[LC_FEW], *order = few;
+    if (LC_LIKELY(*n == 1)) {
+        few[0].place = 0;
+        return new_request(names, 1, few, 1, owner, spares);
+    }
+    if (*n == 2 && place_few(names, 2, few)) {
+        return new_request(names, 2, few, 2, owner, spares);
+    }
+    if (*n <= LC_FEW && place_few(names, *n, few)) {
+        return new_request(names, *n, few, *n, owner, spares);
+    }
     if (*n > LC_FEW) {
         order = lc_malloc(*n * sizeof(lc_order));
         if (order == NULL) {
             return NULL;
         }
     }
-    size_t bytes = 0;
-    *n = put_in_order(names, *n, order, &bytes);
-    lc_request *request = new_request(names, order, *n, bytes, owner, spares);
+    uint32_t n_names = *n;
+    *n = place_many(names, n_names, order);
+    lc_request *request = new_request(names, n_names, order, *n, owner, spares);
     if (order != few) {
         free(order);
     }

@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from lockcore import LockConflictError, Message
+from lockcore import LockConflictError, LockManager, Message
 from support import eventually
 
 
@@ -63,6 +63,35 @@ def test_lock_keeps_its_manager_alive(lock_manager):
     gc.collect()
     with lock:
         assert lock.locked()
+
+
+class Keeping(LockManager):
+    """A manager that may keep what it made."""
+
+
+def test_manager_that_keeps_its_own_lock_is_collected():
+    manager = Keeping()
+    manager.own = manager.lock(exclusive=["a"])
+    manager.own.acquire()
+    watch = weakref.ref(manager)
+    del manager
+    gc.collect()
+    assert watch() is None
+
+
+def test_lock_in_garbage_still_works_in_finalisers():
+    seen = []
+
+    class Last(Keeping):
+        def __del__(self):
+            with self.own:
+                seen.append(self.own.locked())
+
+    manager = Last()
+    manager.own = manager.lock(exclusive=["a"])
+    del manager
+    gc.collect()
+    assert seen == [True]
 
 
 def test_message_lives_while_its_grant_is_held(lock_manager):
@@ -218,7 +247,11 @@ def test_finalisers_may_release_what_others_wait_for(lock_manager, background):
         gc.collect()
         return not any(thread.is_alive() for thread in threads)
 
-    threads = [background(work) for _ in range(3)]
-    eventually(have_ended)
-    gc.collect()
+    gc.freeze()  # so that to collect takes no time, whatever ran before
+    try:
+        threads = [background(work) for _ in range(3)]
+        eventually(have_ended)
+        gc.collect()
+    finally:
+        gc.unfreeze()
     assert len(lock_manager) == 0

@@ -106,9 +106,7 @@ ACQUIRES = {
 
 
 @pytest.mark.parametrize("acquire", ACQUIRES.values(), ids=ACQUIRES)
-def test_waiter_runs_while_its_owner_who_gained_the_key_computes(
-    lock_manager, background, acquire
-):
+def test_waiter_runs_while_its_owner_who_gained_the_key_computes(lock_manager, background, acquire):
     def wait():
         with lock_manager.acquire(exclusive=["a"], owner="waiter"):
             marks.append(threading.get_ident())

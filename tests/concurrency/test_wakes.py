@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from support import states, until_queued
+from support import report_of, states, until_queued
 
 
 class Wakes(list):
@@ -251,3 +251,23 @@ def test_request_woken_for_two_reasons_at_once_keeps_nobody_asleep(lock_manager,
         lock_manager._submit(exclusive=["a"], owner=owner)
     blocker.release()
     assert set(wakes) == {"p", "q"}
+
+
+def test_grant_goes_on_past_any_number_of_those_who_give_it_back():
+    """Each gives it back in its turn, and none of them deeper on the stack."""
+    program = """
+import json, threading
+from lockcore import LockManager
+
+manager = LockManager()
+holder = manager.acquire(exclusive=["a"])
+for _ in range(3000):
+    manager._submit(exclusive=["a"], wake=lambda: False)
+last = manager._submit(exclusive=["a"])
+threading.stack_size(256 * 1024)
+releaser = threading.Thread(target=holder.release)
+releaser.start()
+releaser.join()
+print(json.dumps([last.is_held, len(manager.holders("a")), len(manager.waiters("a"))]))
+"""
+    assert report_of(program) == [True, 1, 0]

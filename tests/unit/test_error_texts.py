@@ -34,6 +34,7 @@ ERRORS = [
     LockTimeoutError(REQUEST, [BACKUP], 2.5),
     DeadlockError(REQUEST, [(EARLIER, MIGRATION)]),
     NotHeldError(7),
+    NotHeldError(7, "upgrade"),
     NotHeldError(),
     ManagerClosedError(REQUEST),
     ManagerClosedError(),
@@ -169,6 +170,25 @@ def test_deadlock_text_of_a_long_cycle_is_cut_short():
 
 def test_not_held_text_names_the_grant():
     assert str(NotHeldError(7)) == "cannot release grant 7: it is not held"
+
+
+ENDED = {
+    "release": lambda grant: grant.release(),
+    "downgrade": lambda grant: grant.downgrade(),
+    "upgrade": lambda grant: grant.upgrade(),
+    "transfer": lambda grant: grant.transfer("you"),
+}
+
+
+@pytest.mark.parametrize("keys", [["a"], []], ids=["keys", "nothing"])
+@pytest.mark.parametrize("action", ENDED)
+def test_not_held_text_says_what_was_to_be_done(lock_manager, action, keys):
+    grant = lock_manager.acquire(shared=keys)
+    grant.release()
+    with pytest.raises(NotHeldError) as caught:
+        ENDED[action](grant)
+    assert str(caught.value) == f"cannot {action} grant {grant.token}: it is not held"
+    assert (caught.value.token, caught.value.action) == (grant.token, action)
 
 
 def test_not_held_text_of_a_lock_is_that_of_threading():
