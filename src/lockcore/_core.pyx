@@ -6,6 +6,7 @@ only for bad arguments and lack of memory; every other outcome is a status that
 """
 
 cimport cython
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.object cimport PyObject
 from libc.math cimport isnan
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -49,12 +50,21 @@ cdef dict STATES = {
 
 # ---- results ----------------------------------------------------------------------------
 
-cdef object keys_of(const lc_request *request, uint8_t mode):
+cdef object keys_of(Table table, const lc_request *request, uint8_t mode):
+    modes = modes_of(table, request)
     cdef uint32_t i
     return frozenset([
-        object_of(&request.links[i].key)
-        for i in range(request.n_links) if request.links[i].mode == mode
+        object_of(&request.links[i].key) for i in range(request.n_links) if modes[i] == mode
     ])
+
+
+cdef bytearray modes_of(Table table, const lc_request *request):
+    """Returns the modes of the links at one instant."""
+    cdef const lc_key *owner
+    cdef uint64_t token
+    cdef bytearray modes = bytearray(request.n_links)
+    lc_look_at(table.table, request, &owner, &token, <uint8_t *> PyByteArray_AS_STRING(modes))
+    return modes
 
 
 cdef object message_of(const lc_request *request, Py_ssize_t link):

@@ -132,22 +132,28 @@ cdef class Grant:
     @property
     def owner(self):
         """The owner, or None if the grant is its own."""
-        return object_of(self.request.owner)
+        cdef const lc_key *owner
+        cdef uint64_t token
+        lc_look_at(self.manager.table, self.request, &owner, &token, NULL)
+        return object_of(owner)
 
     @property
     def token(self):
         """A number that grows with every grant of the manager."""
-        return self.request.token
+        cdef const lc_key *owner
+        cdef uint64_t token
+        lc_look_at(self.manager.table, self.request, &owner, &token, NULL)
+        return token
 
     @property
     def exclusive(self):
         """The frozenset of keys it holds (or held) exclusive."""
-        return keys_of(self.request, LC_EXCLUSIVE)
+        return keys_of(self.manager, self.request, LC_EXCLUSIVE)
 
     @property
     def shared(self):
         """The frozenset of keys it holds (or held) shared."""
-        return keys_of(self.request, LC_SHARED)
+        return keys_of(self.manager, self.request, LC_SHARED)
 
     @property
     def is_held(self):
@@ -168,6 +174,8 @@ cdef class Grant:
         `wake` is called when the wait is over; and also, while the state is still "waiting", to
         ask for `_break_deadlock`. From any thread. Returning False it gives the grant back.
         """
+        if lc_request_state(self.request) != LC_NEW:
+            return  # it was granted at once, and has been ended since by somebody else
         cdef lc_waiter *waiter = new_waiter(self.manager.table, wake)
         cdef lc_status status = lc_acquire(self.manager.table, self.request, waiter, NULL)
         if self.request.waiter != waiter:
@@ -269,9 +277,8 @@ cdef lc_request *new_upgrade(Table manager, lc_request *of) except NULL:
     cdef uint32_t i
     message = <object> of.payload if of.payload != NULL else None
     if type(message) is tuple:
-        shared = [
-            message_of(of, i) for i in range(of.n_links) if of.links[i].mode == LC_SHARED
-        ]
+        modes = modes_of(manager, of)
+        shared = [message_of(of, i) for i in range(of.n_links) if modes[i] == LC_SHARED]
         message = (message_of(of, -1), *shared)
     request = lc_request_upgrade(manager.table, of, NULL)
     if request == NULL:

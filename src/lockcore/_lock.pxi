@@ -84,8 +84,8 @@ cdef class Lock:
     def __repr__(self):
         return (
             f"<{'locked' if self.locked() else 'unlocked'} lockcore.Lock "
-            f"exclusive={sorted(keys_of(self.request, LC_EXCLUSIVE), key=repr)} "
-            f"shared={sorted(keys_of(self.request, LC_SHARED), key=repr)}>"
+            f"exclusive={sorted(keys_of(self.manager, self.request, LC_EXCLUSIVE), key=repr)} "
+            f"shared={sorted(keys_of(self.manager, self.request, LC_SHARED), key=repr)}>"
         )
 
     cdef bint wait(self, lc_request *request, lc_status status, double seconds,

@@ -146,6 +146,9 @@ cdef extern from "lock_table.h" nogil:
     lc_status lc_begin_upgrade(lc_table *table, lc_request *request)
     lc_status lc_end_upgrade(lc_table *table, lc_request *request, lc_request *upgrade)
 
+    void lc_look_at(
+        lc_table *table, const lc_request *request, const lc_key **owner, uint64_t *token,
+        uint8_t *modes)
     lc_status lc_list_key(lc_table *table, const lc_name *key, lc_rows *rows)
     lc_status lc_list_holders(lc_table *table, const lc_name *owner, lc_rows *rows)
     void lc_rows_clear(lc_rows *rows, void (*dispose)(lc_request *request) noexcept nogil)

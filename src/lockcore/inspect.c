@@ -232,6 +232,25 @@ lc_list_holders(lc_table *table, const lc_name *owner, lc_rows *rows)
     return status;
 }
 
+void
+lc_look_at(lc_table *table, const lc_request *request, const lc_key **owner, uint64_t *token,
+           uint8_t *modes)
+{
+    /* What is held changes under the mutexes of all its buckets, so one is enough. */
+    lc_mutex *mutex = request->n_links == 0
+        ? &table->wait_mutex
+        : &lc_lock_bucket(table, request->links[0].key.hash)->mutex;
+    if (request->n_links == 0) {
+        lc_mutex_lock(mutex);
+    }
+    *owner = request->owner;
+    *token = request->token;
+    for (uint32_t i = 0; modes != NULL && i < request->n_links; i++) {
+        modes[i] = request->links[i].mode;
+    }
+    lc_mutex_unlock(mutex);
+}
+
 size_t
 lc_count_held(lc_table *table)
 {

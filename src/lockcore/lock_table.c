@@ -141,7 +141,12 @@ lc_withdraw(lc_table *table, lc_array *array, lc_request *request)
         lc_link *link = &request->links[i];
         lc_bucket *bucket = lc_bucket_of(array, link->key.hash);
         lc_link **where = lc_find(bucket, &link->key);
-        link->had_queue = (*where)->queue != NULL;
+        bool had_queue = (*where)->queue != NULL;
+        if (link->had_queue != had_queue) {
+            /* Never without the wait mutex: then no key has a queue, and whoever has that
+             * mutex and reads this has written the same. */
+            link->had_queue = had_queue;
+        }
         lc_unhold(table, bucket, where, link);
     }
     atomic_store_explicit(&request->state, LC_ENDED, memory_order_release);
@@ -400,8 +405,8 @@ static lc_array *
 get_array(lc_table *table, unsigned bits)
 {
     lc_array *array = &table->arrays[bits];
-    array->bits = bits;
     if (array->buckets == NULL) {
+        array->bits = bits; /* only now: who was late still reads a retired array's */
         array->buckets = lc_pages_new(array_bytes(array));
     }
     return array->buckets != NULL ? array : NULL;

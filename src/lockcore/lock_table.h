@@ -327,6 +327,12 @@ lc_status lc_list_key(lc_table *table, const lc_name *key, lc_rows *rows);
 lc_status lc_list_holders(lc_table *table, const lc_name *owner, lc_rows *rows);
 void lc_rows_clear(lc_rows *rows, void (*dispose)(lc_request *request));
 
+/* Reads what another thread may be changing: the owner, which stays readable as long as
+ * the request, the token and, unless `modes` is NULL, the mode of each link. All of one
+ * instant. */
+void lc_look_at(lc_table *table, const lc_request *request, const lc_key **owner, uint64_t *token,
+                uint8_t *modes);
+
 size_t lc_count_held(lc_table *table);
 void lc_read_statistics(lc_table *table, lc_statistics *statistics);
 

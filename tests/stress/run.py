@@ -1,8 +1,9 @@
 """Runs the stress for long: `python tests/stress/run.py --minutes 10 --seed 1`.
 
-Half of the time goes to threads and tasks that acquire at random, half to histories that are
-checked for linearizability. Says every half minute what was done. `--round` and `--history` repeat
-one of either, by the name that a failure gives; how its threads interleave, they do not repeat.
+A third of the time goes to threads and tasks that acquire at random, a third to histories that are
+checked for linearizability, a third to threads that share handles. Says now and then what was done.
+`--round` and `--history` repeat one of either, by the name that a failure gives; how its threads
+interleave, they do not repeat.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent.parent)]
 
+from stress_handles import run_boards  # noqa: E402 - the path comes first
 from stress_histories import check_histories  # noqa: E402 - the path comes first
 from stress_workload import Round, frequent_switches, run_rounds  # noqa: E402
 
@@ -37,13 +39,16 @@ def repeat_round(seed: str, seconds: float) -> None:
 def run(seed: str, seconds: float) -> None:
     rounds: collections.Counter[str] = collections.Counter()
     histories: collections.Counter[str] = collections.Counter()
-    began, part, turn = time.monotonic(), min(seconds / 2, 15.0), 0
+    handles: collections.Counter[str] = collections.Counter()
+    began, part, turn = time.monotonic(), min(seconds / 3, 10.0), 0
     while time.monotonic() < began + seconds:
         rounds.update(run_rounds(f"{seed}.{turn}", part))
         with frequent_switches():
             histories.update(check_histories(LockManager, f"{seed}.{turn}", part))
+            handles.update(run_boards(f"{seed}.{turn}", part))
         turn += 1
-        say(f"{time.monotonic() - began:.0f} s: {dict(rounds)}, {dict(histories)}")
+        counts = f"{dict(rounds)}, {dict(histories)}, {dict(handles)}"
+        say(f"{time.monotonic() - began:.0f} s: {counts}")
 
 
 def main() -> None:
