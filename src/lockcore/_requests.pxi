@@ -77,7 +77,7 @@ cdef inline int add_name(names_t *names, object key, uint8_t mode) except -1:
 
 @cython.final
 @cython.no_gc
-cdef class Described:
+cdef class _Described:
     """Pairs of a key and its message.
 
     Not a dict, which would compare keys by methods of their own.
@@ -86,8 +86,8 @@ cdef class Described:
     cdef list pairs
 
 
-cdef Described described(object mapping):
-    cdef Described copied = Described.__new__(Described)
+cdef _Described described(object mapping):
+    cdef _Described copied = _Described.__new__(_Described)
     copied.pairs = []
     for key in mapping:
         try:
@@ -98,7 +98,7 @@ cdef Described described(object mapping):
 
 
 cdef object collect(object keys, str what):
-    """Returns the keys as a list or, with messages, as Described."""
+    """Returns the keys as a list or, with messages, as _Described."""
     if isinstance(keys, (str, bytes, bytearray, memoryview)):
         raise TypeError(
             f"{what} must be a collection of keys, not {type(keys).__name__}; "
@@ -135,7 +135,7 @@ cdef inline object collected(object keys, str what):
 
 
 cdef inline bint has_messages(object keys) noexcept:
-    return type(keys) is dict or type(keys) is Described
+    return type(keys) is dict or type(keys) is _Described
 
 
 cdef inline Py_ssize_t size_of(object keys) noexcept:
@@ -143,7 +143,7 @@ cdef inline Py_ssize_t size_of(object keys) noexcept:
         return PyList_GET_SIZE(keys)
     if type(keys) is dict:
         return PyDict_Size(keys)
-    return 0 if keys is NO_KEYS else PyList_GET_SIZE((<Described> keys).pairs)
+    return 0 if keys is NO_KEYS else PyList_GET_SIZE((<_Described> keys).pairs)
 
 
 cdef int add_keys(names_t *names, list keys, uint8_t mode) except -1:
@@ -158,8 +158,8 @@ cdef int add_described(names_t *names, object keys, uint8_t mode, list messages)
         for key, message in (<dict> keys).items():
             add_name(names, key, mode)
             messages.append(message)
-    elif type(keys) is Described:
-        for key, message in (<Described> keys).pairs:
+    elif type(keys) is _Described:
+        for key, message in (<_Described> keys).pairs:
             add_name(names, key, mode)
             messages.append(message)
     elif keys is not NO_KEYS:
