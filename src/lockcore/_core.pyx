@@ -256,6 +256,8 @@ cdef class Table:
         cdef Lock lock = Lock.__new__(Lock)
         lock.request = build(self, exclusive, shared, owner, message)
         lock.manager = self
+        if not LC_HAS_GIL:
+            lock.move_request()
         return lock
 
     def _attempt(self, *, exclusive=(), shared=(), owner=None, message=None):
@@ -394,3 +396,22 @@ cdef void drop_all(lc_request *request) noexcept:
 include "_grant.pxi"
 include "_lock.pxi"
 include "_calls.pxi"
+
+
+cdef extern from *:
+    """
+    /* Each object of a type made at run time is a reference to it: without the GIL a counter
+     * that all threads write at every grant. An immortal type's are not counted. */
+    static void lc_make_immortal(PyObject *type)
+    {
+    #ifdef Py_GIL_DISABLED
+        Py_SET_REFCNT(type, (Py_ssize_t)UINT32_MAX + 1);
+    #else
+        (void)type;
+    #endif
+    }
+    """
+    void lc_make_immortal(object type)
+
+lc_make_immortal(Grant)
+lc_make_immortal(Lock)

@@ -1,5 +1,20 @@
 # Prepared locks.
 
+cdef extern from *:
+    """
+    /* The last field of a Lock. Without the GIL neighbours are used at once by two threads:
+     * so much apart they share no cache line. */
+    typedef struct {
+        lc_mutex mutex;
+    #ifdef Py_GIL_DISABLED
+        char apart[LC_CACHE_LINE];
+    #endif
+    } lc_guard;
+    """
+    ctypedef struct lc_guard:
+        lc_mutex mutex
+
+
 @cython.final
 @cython.no_gc_clear  # a cycle through a manager has a dictionary to clear; this needs its manager
 cdef class Lock:
@@ -15,7 +30,7 @@ cdef class Lock:
     cdef lc_request *last
     cdef Table manager
     cdef unsigned long generation   # of the manager when the list was begun
-    cdef lc_mutex mutex             # of all this, where there is no GIL
+    cdef lc_guard guard              # of all this, where there is no GIL
 
     def __init__(self):
         raise TypeError("locks come from LockManager.lock()")
@@ -115,14 +130,14 @@ cdef class Lock:
 
     cdef inline void begin(self) noexcept:
         if not LC_HAS_GIL:
-            lc_mutex_lock(&self.mutex)
+            lc_mutex_lock(&self.guard.mutex)
         if self.generation != self.manager.generation:
             self.forget_grants()
             self.generation = self.manager.generation
 
     cdef inline void end(self) noexcept:
         if not LC_HAS_GIL:
-            lc_mutex_unlock(&self.mutex)
+            lc_mutex_unlock(&self.guard.mutex)
 
     cdef void forget_grants(self) noexcept:
         cdef lc_request *request
@@ -133,6 +148,19 @@ cdef class Lock:
                 drop(request)
         self.is_taken = False
 
+    cdef int move_request(self) except -1:
+        """Moves the request to where other locks' requests share no cache line with it."""
+        cdef lc_request *request = self.copy()
+        drop(self.request)
+        self.request = request
+
+    cdef lc_request *copy(self) except NULL:
+        cdef lc_request *request = lc_request_copy(self.request, self.request.payload)
+        if request == NULL:
+            raise MemoryError
+        Py_XINCREF(<PyObject *> request.payload)
+        return request
+
     cdef inline lc_request *take(self) except NULL:
         cdef lc_request *request = NULL
         self.begin()
@@ -141,12 +169,7 @@ cdef class Lock:
             self.is_taken = True
             request = self.request
         self.end()
-        if request == NULL:
-            request = lc_request_copy(self.request, self.request.payload)
-            if request == NULL:
-                raise MemoryError
-            Py_XINCREF(<PyObject *> request.payload)
-        return request
+        return request if request != NULL else self.copy()
 
     cdef inline void give_back(self, lc_request *request) noexcept:
         if request != self.request:

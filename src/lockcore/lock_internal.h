@@ -7,7 +7,7 @@
 #include "lock_table.h"
 
 #define LC_INLINE_KEYS 4
-#define LC_BUCKET_BYTES 64
+#define LC_BUCKET_BYTES LC_CACHE_LINE
 #define LC_FEW 16              /* keys of a request that takes the short path */
 #define LC_SAMPLING 64          /* one bucket in so many counts its keys */
 #define LC_MIN_BITS 10          /* buckets of an empty table, as a power of two */

@@ -212,7 +212,8 @@ lc_request *lc_table_empty(lc_table *table);
  * Returns: NULL without memory. */
 lc_request *lc_request_new(lc_name *names, uint32_t *n, const lc_name *owner, lc_spares *spares);
 
-/* Returns: a new request for the same keys, modes and owner, or NULL. */
+/* Returns: a new request for the same keys, modes and owner, or NULL. Two copies share
+ * no cache line. */
 lc_request *lc_request_copy(const lc_request *request, void *payload);
 
 /* Takes a reference. Requires: that somebody has one. */

@@ -23,6 +23,9 @@
 #define LC_ALWAYS_INLINE inline
 #endif
 
+/* What two threads write apart from each other is at least so many bytes apart. */
+#define LC_CACHE_LINE 64
+
 /* A mutex of one byte, held for nanoseconds, never across anything that blocks,
  * allocates or calls Python. It spins a little, then yields, then naps; it has
  * no queue. A thread that holds one cannot be stopped by the interpreter (there

@@ -282,7 +282,7 @@ copy_request(const lc_request *request, void *payload, bool only_shared)
             n_links++;
         }
     }
-    lc_request *copy = get_memory(n_links, size, NULL);
+    lc_request *copy = get_memory(n_links, size + LC_CACHE_LINE, NULL); /* apart from the next */
     if (copy == NULL) {
         return NULL;
     }
