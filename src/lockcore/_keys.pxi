@@ -19,6 +19,7 @@ cdef extern from "Python.h":
     bint PyBytes_Check(object)
     bint PyBool_Check(object)
     bint PyTuple_Check(object)
+    bint PyObject_TypeCheck(object, PyTypeObject *)
     Py_ssize_t PyTuple_GET_SIZE(object)
     PyObject *PyTuple_GET_ITEM(object, Py_ssize_t)
     object PyUnicode_FromKindAndData(int kind, const void *buffer, Py_ssize_t size)
@@ -185,7 +186,9 @@ cdef int name_rare_id(object value, lc_name *name, unsigned char *scratch, kept_
         return name_bytes(value, name, LC_BYTES)
     if PyLong_Check(value) and not PyBool_Check(value):
         return name_number(value, name, scratch, kept)
-    if type(value) is uuid_type or isinstance(value, uuid_type):
+    # Not isinstance(), which would ask a stranger for its __class__: code of others, that may
+    # change the list that has the only reference to it.
+    if PyObject_TypeCheck(value, <PyTypeObject *> uuid_type):
         return name_uuid(value, name, scratch)
     raise TypeError(f"{what} must be str, bytes, int or uuid.UUID, not {type(value).__name__}")
 
@@ -234,9 +237,10 @@ cdef inline int name_key(object key, lc_name *name, unsigned char *scratch,
 
 cdef int name_owner(object owner, lc_name *name, unsigned char *scratch,
                     kept_t **kept) except -1:
-    # Not isinstance(owner, (str, int, UUID)), which would ask a UUID for its __class__.
     if PyBool_Check(owner) or not (
-        PyUnicode_Check(owner) or PyLong_Check(owner) or isinstance(owner, UUID)
+        PyUnicode_Check(owner)
+        or PyLong_Check(owner)
+        or PyObject_TypeCheck(owner, <PyTypeObject *> uuid_type)
     ):
         raise TypeError(f"an owner must be str, int or uuid.UUID, not {type(owner).__name__}")
     return name_id(owner, name, scratch, kept, "an owner")

@@ -146,7 +146,8 @@ cdef class Lock:
             self.first = request.below
             if request != self.request:
                 drop(request)
-        self.is_taken = False
+            else:
+                self.is_taken = False  # not otherwise: a wait that forked may still use it
 
     cdef int move_request(self) except -1:
         """Moves the request to where other locks' requests share no cache line with it."""

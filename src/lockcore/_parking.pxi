@@ -1,6 +1,6 @@
 # Parking threads that wait, and calling them back.
 
-from cpython.exc cimport PyErr_CheckSignals
+from cpython.exc cimport PyErr_CheckSignals, PyErr_SetInterrupt
 from cpython.ref cimport Py_XDECREF, Py_XINCREF
 
 
@@ -46,6 +46,12 @@ cdef extern from *:
         atomic_store_explicit(&waiter->has_resumed, resumed, memory_order_relaxed);
     }
 
+    /* Returns: true once: to give a grant back is for one of those who call its waiter back. */
+    static inline bool lc_claim(lc_waiter *waiter)
+    {
+        return !atomic_exchange_explicit(&waiter->has_resumed, true, memory_order_relaxed);
+    }
+
     /* Grants that this thread is to give back when it has woken all, through `below`. */
     static _Thread_local lc_request *to_give_back;
     static _Thread_local bool is_giving_back;
@@ -57,6 +63,7 @@ cdef extern from *:
     bint is_giving_back
     bint lc_has_resumed(lc_waiter *) nogil
     void lc_set_resumed(lc_waiter *, bint) nogil
+    bint lc_claim(lc_waiter *) nogil
     int PyGILState_Check() nogil
 
 cdef enum:
@@ -113,7 +120,9 @@ cdef void wake_callback(lc_request *request) noexcept nogil:
     cdef bint is_wanted
     with gil:
         is_wanted = call_back(<object> request.waiter.parker)
-    if is_wanted:
+    # One that was only to look for a deadlock still waits, or its grant calls it again: it
+    # must not get into two lists, nor twice into one.
+    if is_wanted or lc_request_state(request) != LC_HELD or not lc_claim(request.waiter):
         drop(request)
     else:
         # Whoever waited will never know. Let the next one run; but not from here: thousands
@@ -143,8 +152,14 @@ cdef void after_waking() noexcept nogil:
 
 
 cdef bint call_back(object callback) noexcept:
-    # An exception has nowhere to go: Cython reports it as unraisable.
-    return callback() is not False
+    # An exception has nowhere to go: Cython reports it as unraisable. But Ctrl-C in the middle is
+    # not the callback's answer: it is asked again, and the signal raised where it can be caught.
+    try:
+        return callback() is not False
+    except KeyboardInterrupt:
+        is_wanted = callback() is not False
+        PyErr_SetInterrupt()
+        return is_wanted
 
 
 cdef void drop(lc_request *request) noexcept nogil:

@@ -11,7 +11,7 @@ import weakref
 import pytest
 
 from lockcore import ManagerClosedError
-from support import DEADLINE, eventually, owners_of, queued, soon
+from support import DEADLINE, eventually, owners_of, queued, report_of, soon
 
 
 @pytest.fixture
@@ -282,3 +282,46 @@ def test_grants_from_many_threads_race_with_a_busy_loop(lock_manager, run, backg
     for thread in threads:
         thread.result()
     assert len(lock_manager) == 0
+
+
+def test_interrupt_while_a_task_is_woken_leaves_it_its_grant():
+    """Ctrl-C goes to whoever released; it was taken for the task's refusal of the grant."""
+    program = """
+import asyncio, json, signal, threading
+from lockcore import LockManager
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+manager = LockManager()
+holder = manager.acquire(exclusive=["a"])
+is_interrupted = False
+
+class Loop(asyncio.SelectorEventLoop):
+    def call_soon_threadsafe(self, *arguments, **options):
+        global is_interrupted
+        handle = super().call_soon_threadsafe(*arguments, **options)
+        if threading.current_thread() is threading.main_thread() and not is_interrupted:
+            is_interrupted = True
+            signal.raise_signal(signal.SIGINT)
+        return handle
+
+def run():
+    loop = Loop()
+    grants.append(loop.run_until_complete(manager.acquire_async(exclusive=["a"])))
+    loop.close()
+
+grants = []
+thread = threading.Thread(target=run)
+thread.start()
+pause = threading.Event()
+while not manager.waiters("a"):
+    pause.wait(0.001)
+raised = False
+try:
+    holder.release()
+    pause.wait(1)
+except KeyboardInterrupt:
+    raised = True
+thread.join()
+print(json.dumps([raised, grants[0].is_held, manager.try_acquire(exclusive=["a"]) is None]))
+"""
+    assert report_of(program) == [True, True, True]

@@ -222,3 +222,19 @@ def test_finaliser_that_empties_the_list_of_keys(lock_manager):
         gc.unfreeze()
         gc.enable()
     assert seen == {(0, True), (11, True)}
+
+
+def test_key_that_would_empty_its_list_when_asked_for_its_class_is_not_asked(lock_manager):
+    """The list has the only reference to it."""
+
+    class Key:
+        @property
+        def __class__(self):
+            keys.clear()
+            return uuid.UUID
+
+    keys = ["a"]
+    keys.append(Key())
+    with pytest.raises(TypeError, match=r"uuid\.UUID, not Key"):
+        lock_manager.try_acquire(exclusive=keys)
+    assert len(keys) == 2

@@ -228,3 +228,47 @@ WAITS = {
 def test_child_of_a_handler_does_not_go_on_with_the_wait(wait, error, before):
     program = FORKING_IN_A_HANDLER.format(wait=wait, before=before)
     assert report_of(program) == {"child": [error, 0, [], True], "parent": True}
+
+
+def test_child_of_a_handler_that_raises_keeps_what_it_has_acquired_there():
+    """The lock it acquires is the one whose acquire() the handler interrupted."""
+    program = """
+import json, os, signal, threading
+import warnings
+from lockcore import LockManager
+
+warnings.simplefilter("ignore", DeprecationWarning)  # we know that there are threads
+manager = LockManager()
+holder = manager.acquire(exclusive=["a"])
+lock = manager.lock(exclusive=["a"])
+reader, writer = os.pipe()
+acquired = []
+
+def handle(number, frame):
+    child = os.fork()
+    if child == 0:
+        acquired.append(lock.acquire(blocking=False))
+        raise KeyError
+    os.waitpid(child, 0)
+    holder.release()
+
+def send():
+    pause = threading.Event()
+    while not manager.waiters("a"):
+        pause.wait(0.001)
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+
+signal.signal(signal.SIGUSR1, handle)
+threading.Thread(target=send, daemon=True).start()
+try:
+    lock.acquire()
+except KeyError:
+    report = [*acquired, lock.locked(), len(manager.holders("a"))]
+    lock.release()
+    os.write(writer, json.dumps([*report, lock.locked(), len(manager)]).encode())
+    os._exit(0)
+os.close(writer)
+with open(reader) as answer:
+    print(json.dumps([json.loads(answer.read()), lock.locked()]))
+"""
+    assert report_of(program) == [[True, True, 1, False, 0], True]

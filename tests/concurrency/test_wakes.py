@@ -271,3 +271,34 @@ releaser.join()
 print(json.dumps([last.is_held, len(manager.holders("a")), len(manager.waiters("a"))]))
 """
     assert report_of(program) == [True, 1, 0]
+
+
+def test_request_that_looks_in_vain_and_is_then_granted_gives_back_once():
+    """Called back twice before what is to be given back is given, it was in the list twice."""
+    program = """
+import json
+from lockcore import LockManager
+
+manager = LockManager()
+held = [manager.acquire(exclusive=[key], owner="y") for key in "bc"]
+holder = manager.acquire(exclusive=["a"])
+manager._submit(exclusive=["a"], owner="y", wake=lambda: True)
+called = []
+
+def wake(number):
+    called.append(number)
+    if len(called) == 2:
+        held[called[0]].release()
+        return True
+    return False
+
+waiters = [
+    manager._submit(exclusive=[key], owner="z", wake=lambda number=number: wake(number))
+    for number, key in enumerate("bc")
+]
+holder.transfer("z")
+for grant in held:
+    grant.is_held and grant.release()
+print(json.dumps([len(manager.waiters(key)) for key in "bc"]))
+"""
+    assert report_of(program) == [0, 0]
