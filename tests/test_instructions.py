@@ -1,8 +1,8 @@
 """The calls that users pay for all day do not grow: their machine instructions are counted.
 
 A count is the same on a busy machine and on an idle one, so it can be held by a test where a time
-cannot. The bounds are some tenth above what CPython 3.13 takes, which takes more than 3.11: they are
-there to notice a regression, `benchmarks/instructions.py` prints the figures.
+cannot. The bounds are some tenth above what CPython 3.13 takes, which takes more than 3.11. They
+are there to notice a regression; `benchmarks/instructions.py` prints the figures.
 """
 
 from __future__ import annotations
