@@ -72,19 +72,31 @@ test-address-sanitizer: ## Run pytest under AddressSanitizer and UBSan
 		TEST_UNDER="env LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) PYTHONMALLOC=malloc \
 			ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1"
 
-# Under the sanitizer pip and Cython take many minutes, so the ordinary interpreter of the same version
-# makes the environment and the extension. A race that is reported ends the run with status 66.
+# What makes threads meet, and share handles. Nothing that forks, collects garbage again and again or
+# starts programs, which take longer there than those tests wait.
+RACED_TESTS := $(addprefix tests/stress/test_,shared_handles.py stress.py late_wake_ups.py) \
+	$(addprefix tests/concurrency/test_,cancellation.py changing_keys.py timeout.py)
+
+# Under the sanitizer pip, Cython and imports without bytecode take many minutes, so the ordinary
+# interpreter of the same version makes the environment, the extension and the bytecode. A race that is
+# reported ends the run with status 66.
 THREAD_SANITIZER_PYTHON ?= /opt/python-tsan/bin/python3.13t
-test-thread-sanitizer: ## Run the stress under ThreadSanitizer; THREAD_SANITIZER_PYTHON=... is built for it
+test-thread-sanitizer: ## Run what races under ThreadSanitizer; THREAD_SANITIZER_PYTHON=... is built for it
 	@abi='import sysconfig; print(sysconfig.get_config_var("SOABI"))'; \
 	theirs=$$("$(THREAD_SANITIZER_PYTHON)" -c "$$abi") && ours=$$("$(FREE_THREADED_PYTHON)" -c "$$abi") \
 		&& [ "$$theirs" = "$$ours" ] || { \
 		echo "set THREAD_SANITIZER_PYTHON, and FREE_THREADED_PYTHON of the same version" >&2; exit 1; }
 	$(MAKE) install .venv-thread/.group-test-base PYTHON="$(FREE_THREADED_PYTHON)" VENV=.venv-thread \
 		LOCKCORE_SANITIZE=thread
-	PYTHONPATH="$$(echo "$(CURDIR)"/.venv-thread/lib/python*/site-packages):$(CURDIR)/python" \
+	export PYTHONPYCACHEPREFIX="$(CURDIR)/.venv-thread/bytecode"; \
+	packages=$$(echo "$(CURDIR)"/.venv-thread/lib/python*/site-packages); \
+	library=$$("$(THREAD_SANITIZER_PYTHON)" -c 'import os; print(os.path.dirname(os.__file__))'); \
+	"$(FREE_THREADED_PYTHON)" -m compileall -q -j 0 -x '/(test|idlelib|pip)/' \
+		"$$library" "$$packages" python tests; \
+	PYTHONPATH="$$packages:$(CURDIR)/python" \
 		TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan-suppressions.txt" \
-		"$(THREAD_SANITIZER_PYTHON)" -m pytest $(or $(PYTEST_ARGS),--timeout 600 tests/stress/test_stress.py)
+		"$(THREAD_SANITIZER_PYTHON)" -m pytest --assert=plain \
+		$(or $(PYTEST_ARGS),--timeout 200 $(RACED_TESTS))
 
 build: ## Build the extension in debug mode: no optimisation, invariant checks, sync points
 	$(MAKE) install LOCKCORE_DEBUG=1

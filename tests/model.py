@@ -63,7 +63,7 @@ class ModelManager(Rules):
         prepared = Prepared(exclusive=exclusive, shared=shared, owner=owner, message=message)
         with self._changed:
             grant = self._submit_prepared(prepared, may_wait=False)
-        return grant if grant.is_held else None
+            return grant if grant.is_held else None
 
     def lock(
         self,
@@ -189,7 +189,8 @@ class ModelManager(Rules):
             # A grant of no keys is nowhere to be found: only its own release ends it.
             grants = [grant for grant in self._held if grant._keys and is_meant(grant)]
             self._end(grants)
-            return len(grants)
+            # An upgrade under way is part of a grant.
+            return sum(not grant._is_upgrade for grant in grants)
 
     def close(self) -> None:
         """Turns away those who wait and all who come later. Holders keep what they hold."""

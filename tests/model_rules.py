@@ -48,6 +48,7 @@ class Grant:
         self._request = prepared.request
         self._messages = prepared.messages
         self._party = party or party_of(prepared.request.owner)
+        self._is_upgrade = party is not None
         self._state = "new"  # then perhaps "waiting", then "held", "ended" or "closed"
         self._arrival = NEWCOMER
         self._queued_at: set[Key] = set()

@@ -1,316 +1,227 @@
-"""Recorded concurrent histories, checked for linearizability against the model.
+"""Records concurrent histories, which `stress_checker` explains by the model or refuses.
 
-Threads call one manager and note when each call began and ended and what it returned. A history is
-in order if its calls can be put in one sequence such that none comes before one that had ended
-when it began, and the model, making the same calls in that sequence, gives the same answers. The
-search is that of Wing and Gong ("Testing and Verifying Concurrent Objects", 1993).
-
-Two of our calls are two steps each. A call that waits is queued in one step; the others then decide
-when it is granted, which must be before it returns. A call that gives something back does so in one
-step, and grants to those who waited in the next; whoever looks in between sees keys that nobody
-holds. Tokens are not compared, but at each key they grow from grant to grant.
+Threads, and tasks of one event loop, call one manager and note when each call began and ended and
+what it returned. A seed decides what each calls; it does not decide how the calls interleave.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import asyncio
+import contextlib
 import random
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-from model import ModelManager
+from stress_checker import Call, Checker, NotLinearizableError, UndecidedError, rows_of
 
-MAX_NODES = 200_000
-"""Steps tried after which a search is given up, and the history not judged."""
+from lockcore import DeadlockError, LockConflictError, LockTimeoutError, NotHeldError
 
-
-@dataclasses.dataclass(eq=False)
-class Call:
-    """One call of one thread. `grant` numbers the grants by the calls that made them."""
-
-    thread: int
-    name: str
-    arguments: dict[str, Any]
-    grant: int | None = None
-    lets_others_run: bool = False  # before it
-    began: int = 0
-    ended: int = 0
-    result: Any = None
-    token: int | None = None
-
-    def __str__(self) -> str:
-        what = {key: value for key, value in self.arguments.items() if value}
-        return (
-            f"[{self.began} {self.ended}] thread {self.thread}: {self.name} "
-            f"{what or ''} grant {self.grant} -> {self.result!r} token {self.token}"
-        )
+KEYS = ["a", "b", ("g", 1)]
+SHORT = 0.001
+"""Seconds that a call waits which may not wait for ever."""
 
 
 # ---- programs ----------------------------------------------------------------------------------
 
-KEYS = ["a", "b", ("g", 1)]
 
+class Program:
+    """Calls for one thread, or one task, which end whatever the others call.
 
-def random_request(draw: random.Random, owner: str | None) -> dict[str, Any]:
-    keys = draw.sample(KEYS, draw.choice([1, 1, 2, 3]))
-    exclusive = [key for key in keys if draw.random() < 0.5]
-    return {
-        "exclusive": exclusive,
-        "shared": [key for key in keys if key not in exclusive],
-        "owner": owner,
-    }
+    It waits without a limit only while it holds nothing, or if everything it holds is held for an
+    owner of its own: then a cycle of those who wait is a deadlock, which is found.
+    """
 
+    def __init__(self, draw: random.Random, number: int, n_calls: int) -> None:
+        self.draw = draw
+        self.number = number
+        self.is_task = draw.random() < 0.4
+        self.owner = draw.choice([None, f"owner-{number}", f"owner-{number}", "shared"])
+        self.held: list[int] = []
+        self.has_transferred = False
+        self.calls: list[Call] = []
+        while len(self.calls) < n_calls:
+            self.add_any()
+        for grant in self.held:
+            self.add("release", grant=grant)
 
-def random_program(draw: random.Random, thread: int, n_calls: int, first_grant: int) -> list[Call]:
-    """Calls for one thread: it waits only while it holds nothing, so all waits end."""
-    calls: list[Call] = []
-    held: list[int] = []
-    owner = draw.choice([None, f"owner-{thread}", "shared"])
-    while len(calls) < n_calls:
-        kind = draw.random()
-        # Not for an owner with several users: one waits while another holds, which is no deadlock,
-        # but which by their owner looks like one.
-        if kind < 0.25 and not held and owner != "shared":
-            held.append(first_grant + len(calls))
-            calls.append(Call(thread, "acquire", random_request(draw, owner), held[-1]))
-        elif kind < 0.55:
-            held.append(first_grant + len(calls))
-            calls.append(Call(thread, "try_acquire", random_request(draw, owner), held[-1]))
-        elif kind < 0.8 and held:
-            calls.append(Call(thread, "release", {}, held.pop(draw.randrange(len(held)))))
-        elif kind < 0.85 and held:
-            calls.append(Call(thread, "downgrade", {}, draw.choice(held)))
-        elif kind < 0.95:
-            calls.append(Call(thread, "holders", {"key": draw.choice(KEYS)}))
+    def add(self, name: str, arguments: dict[str, Any] | None = None, **rest: Any) -> None:
+        lets_others_run = self.draw.random() < 0.5
+        call = Call(self.number, name, arguments or {}, lets_others_run=lets_others_run, **rest)
+        self.calls.append(call)
+
+    def add_any(self) -> None:
+        kind = self.draw.random()
+        if kind < 0.5:
+            self.add_request("acquire" if kind < 0.25 else "try_acquire")
+        elif kind < 0.83 and self.held:
+            self.add_change()
+        elif kind < 0.86:
+            self.add("clear")
+        elif kind < 0.96:
+            name = self.draw.choice(["holders", "waiters"])
+            self.add(name, {"key": self.draw.choice(KEYS)})
         else:
-            calls.append(Call(thread, "snapshot", {}))
-    calls += [Call(thread, "release", {}, grant) for grant in held]
-    for call in calls:
-        call.lets_others_run = draw.random() < 0.5
-    return calls
+            self.add("snapshot")
 
+    def add_request(self, name: str) -> None:
+        keys = self.draw.sample(KEYS, self.draw.choice([1, 1, 2, 3]))
+        exclusive = [key for key in keys if self.draw.random() < 0.5]
+        shared = [key for key in keys if key not in exclusive]
+        request = {"exclusive": exclusive, "shared": shared, "owner": self.owner}
+        rest: dict[str, Any] = {}
+        if name == "acquire":
+            is_cancelled = self.is_task and self.draw.random() < 0.3
+            rest["turns"] = self.draw.randint(1, 4) if is_cancelled else None
+            rest["timeout"] = self.timeout()
+        self.held.append(100 * self.number + len(self.calls))
+        self.add(name, request, grant=self.held[-1], **rest)
 
-def rows_of(rows: list[Any]) -> list[Any]:
-    """What can be compared of holders: not their ages, and tokens not here."""
-    return sorted((repr(row.key), str(row.mode), repr(row.owner)) for row in rows)
+    def add_change(self) -> None:
+        name = self.draw.choices(["release", "downgrade", "upgrade", "transfer"], [6, 2, 3, 2])[0]
+        grant = self.draw.choice(self.held)
+        if name == "release":
+            self.held.remove(grant)
+            self.add(name, grant=grant)
+        elif name == "upgrade":
+            self.add(name, grant=grant, timeout=SHORT if self.is_task else self.timeout())
+        elif name == "transfer":
+            self.has_transferred = True
+            self.add(name, {"owner": self.draw.choice([None, "shared", "owner-0"])}, grant=grant)
+        else:
+            self.add(name, grant=grant)
+
+    def timeout(self) -> float | None:
+        is_seen = self.owner is not None and not self.has_transferred
+        return None if (is_seen or not self.held) and self.draw.random() < 0.7 else SHORT
 
 
 # ---- recording ---------------------------------------------------------------------------------
 
 
 class Recorder:
-    """Runs programs in threads over one manager."""
+    """Runs programs over one manager: in threads, and in tasks of a thread with an event loop."""
 
-    def __init__(self, manager: Any, programs: list[list[Call]]) -> None:
+    def __init__(self, manager: Any, programs: list[Program]) -> None:
         self.manager = manager
         self.programs = programs
         self.grants: dict[int, Any] = {}
+        self.errors: list[BaseException] = []
+
+    def note_grant(self, call: Call, grant: Any) -> str:
+        assert call.grant is not None
+        self.grants[call.grant] = grant
+        call.token = grant.token if grant is not None else None
+        return "refused" if grant is None else "granted"
 
     def make(self, call: Call) -> Any:
-        if call.name in {"acquire", "try_acquire"}:
-            assert call.grant is not None
-            grant = getattr(self.manager, call.name)(**call.arguments)
-            self.grants[call.grant] = grant
-            call.token = grant.token if grant is not None else None
-            return grant is not None
-        if call.name in {"release", "downgrade"}:
-            assert call.grant is not None
-            grant = self.grants[call.grant]
-            if grant is None:
-                return None  # it was refused: there is nothing to do
-            getattr(grant, call.name)()
-            return True
-        if call.name == "holders":
-            return rows_of(self.manager.holders(call.arguments["key"]))
-        return rows_of(self.manager.snapshot())
+        """Makes a call. Returns what it did, or None if there was nothing to do."""
+        if call.name == "acquire":
+            grant = self.manager.acquire(**call.arguments, timeout=call.timeout)
+            return self.note_grant(call, grant)
+        if call.name == "try_acquire":
+            return self.note_grant(call, self.manager.try_acquire(**call.arguments))
+        if call.name == "clear":
+            return self.manager.clear()
+        if call.grant is None:
+            return rows_of(call.name, getattr(self.manager, call.name)(**call.arguments))
+        grant = self.grants.get(call.grant)
+        if grant is None:
+            return None  # it was refused
+        if call.name == "upgrade":
+            grant.upgrade(timeout=call.timeout)
+            call.token = grant.token
+        else:
+            getattr(grant, call.name)(**call.arguments)
+        return "done"
+
+    async def make_async(self, call: Call) -> Any:
+        if call.name != "acquire":
+            return self.make(call)
+        request = self.manager.acquire_async(**call.arguments, timeout=call.timeout)
+        task = asyncio.ensure_future(request)
+        if call.turns is not None:
+            for _ in range(call.turns):
+                await asyncio.sleep(0)
+            task.cancel()
+        return self.note_grant(call, await task)
+
+    @contextlib.contextmanager
+    def recorded(self, call: Call) -> Any:
+        call.began = time.perf_counter_ns()
+        try:
+            yield
+        except LockTimeoutError:
+            call.result = "timed out"
+        except DeadlockError:
+            call.result = "deadlock"
+        except LockConflictError:
+            call.result = "refused"
+        except NotHeldError:
+            call.result = "not held"
+        except asyncio.CancelledError:
+            call.result = "cancelled"
+        call.ended = time.perf_counter_ns()
+
+    def run_thread(self, program: Program) -> None:
+        for call in program.calls:
+            if call.lets_others_run:
+                time.sleep(0)
+            with self.recorded(call):
+                call.result = self.make(call)
+
+    async def run_tasks(self, programs: list[Program]) -> None:
+        await asyncio.gather(*map(self.run_task, programs))
+
+    async def run_task(self, program: Program) -> None:
+        for call in program.calls:
+            if call.lets_others_run:
+                await asyncio.sleep(0)
+            with self.recorded(call):
+                call.result = await self.make_async(call)
 
     def run(self) -> list[Call]:
         """Returns the calls that did something, with their times and results."""
-        start = threading.Barrier(len(self.programs))
-        errors: list[BaseException] = []
+        tasks = [program for program in self.programs if program.is_task]
+        parts: list[Callable[[], None]] = [
+            lambda program=program: self.run_thread(program)  # type: ignore[misc]
+            for program in self.programs
+            if not program.is_task
+        ]
+        if tasks:
+            parts.append(lambda: asyncio.run(self.run_tasks(tasks)))
+        start = threading.Barrier(len(parts))
 
-        def play(program: list[Call]) -> None:
+        def guarded(part: Callable[[], None]) -> None:
             start.wait()
             try:
-                for call in program:
-                    if call.lets_others_run:
-                        time.sleep(0)
-                    call.began = time.perf_counter_ns()
-                    call.result = self.make(call)
-                    call.ended = time.perf_counter_ns()
+                part()
             except BaseException as error:  # noqa: BLE001 - raised below
-                errors.append(error)
+                self.errors.append(error)
 
-        threads = [
-            threading.Thread(target=play, args=(program,), daemon=True) for program in self.programs
-        ]
+        threads = [threading.Thread(target=guarded, args=(part,), daemon=True) for part in parts]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(30)
             assert not thread.is_alive(), f"it hangs: {self.manager.snapshot()}"
-        if errors:
-            raise errors[0]
-        return [call for program in self.programs for call in program if call.result is not None]
+        if self.errors:
+            raise self.errors[0]
+        calls = [call for program in self.programs for call in program.calls]
+        return [call for call in calls if call.result is not None]
 
 
-# ---- checking ----------------------------------------------------------------------------------
-
-
-class NotLinearizableError(AssertionError):
-    """No sequence of the calls explains what they returned."""
-
-
-class UndecidedError(Exception):
-    """The search took too long."""
-
-
-class Checker:
-    """Searches for a sequence that explains a history."""
-
-    def __init__(self, history: list[Call]) -> None:
-        self.history = sorted(history, key=lambda call: call.began)
-        self.nodes = 0
-        # Steps are numbers: a call's, and for its second half that and how many calls there are.
-        self.n = len(self.history)
-        self.must_follow = [
-            {j for j, other in enumerate(self.history) if other.ended < call.began}
-            for call in self.history
-        ]
-        self.token_of = {call.grant: call.token for call in self.history if call.token is not None}
-
-    def check(self) -> list[Call]:
-        """Returns the sequence.
-
-        Raises:
-            NotLinearizableError: There is none.
-            UndecidedError: The search took too long.
-        """
-        dead_ends: set[Any] = set()
-        path: list[int] = []
-        options = [self.options(path)]
-        while options:
-            if options[-1]:
-                step = options[-1].pop()
-                state = self.play([*path, step])
-                if state is None or state in dead_ends:
-                    continue
-                dead_ends.add(state)  # whatever comes of it, once is enough
-                path.append(step)
-                _, waiting, _ = state
-                if self.is_complete(path) and not waiting:
-                    return [self.history[step] for step in path if step < self.n]
-                options.append(self.options(path))
-            else:
-                options.pop()
-                if path:
-                    path.pop()
-        raise NotLinearizableError("\n".join(map(str, self.history)))
-
-    def has_second_half(self, step: int) -> bool:
-        return self.history[step].name in {"release", "downgrade"}
-
-    def is_complete(self, path: list[int]) -> bool:
-        return len(path) == self.n + sum(map(self.has_second_half, range(self.n)))
-
-    def options(self, path: list[int]) -> list[int]:
-        """The steps that may come next by their times."""
-        done = set(path)
-        over = {
-            step
-            for step in done
-            if step < self.n and (not self.has_second_half(step) or step + self.n in done)
-        }
-        options = [
-            step for step in range(self.n) if step not in done and self.must_follow[step] <= over
-        ]
-        seconds = [
-            step + self.n
-            for step in range(self.n)
-            if step in done and self.has_second_half(step) and step + self.n not in done
-        ]
-        return options + seconds
-
-    def play(self, path: list[int]) -> Any:
-        """Makes the steps in the model. Returns a state, or None if its answers differ."""
-        self.nodes += 1
-        if self.nodes > MAX_NODES:
-            raise UndecidedError
-        model = ModelManager()
-        grants: dict[int, Any] = {}
-        with model._changed:
-            for position, step in enumerate(path):
-                call = self.history[step % self.n]
-                before = self.held(grants)
-                if step >= self.n:
-                    model._reconsider(grants[call.grant]._keys)
-                elif not self.agrees(model, grants, call, path[:position]):
-                    return None
-                if not self.tokens_grow(grants, self.held(grants) - before, before):
-                    return None
-        waiting = tuple(
-            (number, frozenset(grant._queued_at))
-            for number, grant in sorted(grants.items(), key=lambda item: item[1]._arrival)
-            if grant._state == "waiting"
-        )
-        return frozenset(path), waiting, frozenset(self.held(grants))
-
-    def agrees(
-        self, model: ModelManager, grants: dict[int, Any], call: Call, before: list[int]
-    ) -> bool:
-        """Makes a call in the model. Returns whether it may return what was returned."""
-        for step in before:
-            # What waits must have been granted by now if it had returned when this began.
-            other = self.history[step % self.n]
-            if (
-                other.name == "acquire"
-                and other.ended < call.began
-                and grants[other.grant]._state == "waiting"
-            ):
-                return False
-        if call.name == "acquire":
-            grants[call.grant] = model._submit(**call.arguments)
-            return True
-        if call.name == "try_acquire":
-            grant = model.try_acquire(**call.arguments)
-            if grant is not None:
-                grants[call.grant] = grant
-            return (grant is not None) == call.result
-        if call.name == "holders":
-            return rows_of(model.holders(call.arguments["key"])) == call.result
-        if call.name == "snapshot":
-            return rows_of(model.snapshot()) == call.result
-        grant = grants.get(call.grant)
-        if grant is None or not grant.is_held:
-            return False
-        if call.name == "release":
-            model._held.remove(grant)
-            grant._state = "ended"
-        else:
-            keys = grant._keys
-            grant._request = dataclasses.replace(grant._request, exclusive=frozenset(), shared=keys)
-        return True
-
-    @staticmethod
-    def held(grants: dict[int, Any]) -> set[int]:
-        return {number for number, grant in grants.items() if grant.is_held}
-
-    def tokens_grow(self, grants: dict[int, Any], new: set[int], old: set[int]) -> bool:
-        """Whether what is new has later tokens than what is held at the same keys."""
-        return all(
-            self.token_of[one] > self.token_of[other]
-            for one in new
-            for other in old
-            if grants[other].is_held and grants[one]._keys & grants[other]._keys
-        )
+def overlaps(one: Call, history: list[Call]) -> bool:
+    return any(
+        one.began < other.ended and other.began < one.ended for other in history if other is not one
+    )
 
 
 def check_histories(
-    new_manager: Callable[[], Any], seed: str, seconds: float, n_threads: int = 3, n_calls: int = 5
+    new_manager: Callable[[], Any], seed: str, seconds: float, n_programs: int = 3, n_calls: int = 5
 ) -> dict[str, int]:
-    """Records and checks histories for so long. Returns how many, and how long they were.
+    """Records and checks histories for so long. Returns how many, and what was in them.
 
     Raises:
         NotLinearizableError: With the history, and the seed that draws its programs again.
@@ -320,9 +231,7 @@ def check_histories(
     while time.monotonic() < end:
         name = f"{seed}/{counts['histories']}"
         draw = random.Random(name)
-        programs = [
-            random_program(draw, thread, n_calls, 100 * thread) for thread in range(n_threads)
-        ]
+        programs = [Program(draw, number, n_calls) for number in range(n_programs)]
         history = Recorder(new_manager(), programs).run()
         checker = Checker(history)
         try:
@@ -335,12 +244,9 @@ def check_histories(
         counts["histories"] += 1
         counts["calls"] += len(history)
         counts["steps"] += checker.nodes
-        counts["overlapping"] += sum(
-            any(
-                one.began < other.ended and other.began < one.ended
-                for other in history
-                if other is not one
-            )
-            for one in history
-        )
+        counts["overlapping"] += sum(overlaps(call, history) for call in history)
+        for call in history:
+            if isinstance(call.result, str):
+                what = f"{call.name}: {call.result}"
+                counts[what] = counts.get(what, 0) + 1
     return counts

@@ -11,13 +11,17 @@ from lockcore import _manager
 def test_task_that_goes_on_before_its_wake_up_keeps_its_grant(
     lock_manager, background, monkeypatch
 ):
-    call, has_gone_on = _manager._Wake.__call__, threading.Event()
+    call = _manager._Wake.__call__
+    late, is_granted, has_gone_on = [], threading.Event(), threading.Event()
 
     def call_late(wake):
+        late.append(wake)
+        is_granted.set()
         assert has_gone_on.wait(10)
         return call(wake)
 
     monkeypatch.setattr(_manager._Wake, "__call__", call_late)
+    monkeypatch.setattr(_manager, "_OPTIMISTIC_SECONDS", 60.0)  # not by chance, but below
     first = lock_manager.acquire(exclusive=["a"])
 
     async def acquire_and_release_the_first():
@@ -25,7 +29,9 @@ def test_task_that_goes_on_before_its_wake_up_keeps_its_grant(
         await asyncio.sleep(0)  # it begins, and waits
         assert len(lock_manager.waiters("a")) == 1
         releasing = background(first.release)  # grants to the task, and does not say so yet
-        grant = await task  # it looks by itself after a while
+        assert await asyncio.to_thread(is_granted.wait, 10)
+        late[0]._wait().wake()  # as its timer does
+        grant = await task
         has_gone_on.set()
         return grant, releasing
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
 import pytest
-from stress_histories import Call, Checker, NotLinearizableError, check_histories
+from stress_histories import check_histories
 from stress_workload import Round, frequent_switches, run_rounds
 
 from lockcore import LockManager
@@ -35,76 +34,6 @@ def test_concurrent_histories_are_linearizable(seed):
 
 def test_histories_of_the_model_are_linearizable(seed):
     assert check_histories(ModelManager, seed, 0.5)["histories"] > 0
-
-
-def call(name: str, began: int, ended: int, result: Any = True, **rest: Any) -> Call:
-    grant, token = rest.pop("grant", None), rest.pop("token", None)
-    return Call(0, name, rest, grant, began=began, ended=ended, result=result, token=token)
-
-
-def test_history_in_which_two_hold_in_conflict_is_refused():
-    history = [
-        call("try_acquire", 0, 10, exclusive=["a"], grant=1, token=1),
-        call("try_acquire", 5, 15, shared=["a"], grant=2, token=2),
-    ]
-    with pytest.raises(NotLinearizableError, match="try_acquire"):
-        Checker(history).check()
-
-
-def test_history_in_which_a_release_came_in_time_is_explained():
-    history = [
-        call("try_acquire", 0, 10, exclusive=["a"], grant=1, token=1),
-        call("try_acquire", 15, 25, shared=["a"], grant=2, token=2),
-        call("release", 12, 20, grant=1),
-    ]
-    assert [each.name for each in Checker(history).check()] == [
-        "try_acquire",
-        "release",
-        "try_acquire",
-    ]
-
-
-def test_history_in_which_a_release_came_too_late_is_refused():
-    history = [
-        call("try_acquire", 0, 10, exclusive=["a"], grant=1, token=1),
-        call("try_acquire", 11, 19, exclusive=["a"], grant=2, token=2),
-        call("release", 20, 30, grant=1),
-    ]
-    with pytest.raises(NotLinearizableError):
-        Checker(history).check()
-
-
-def test_history_in_which_a_waiter_returned_before_its_turn_is_refused():
-    history = [
-        call("try_acquire", 0, 10, exclusive=["a"], grant=1, token=1),
-        call("acquire", 11, 20, exclusive=["a"], grant=2, token=2),
-        call("holders", 21, 22, [("'a'", "exclusive", "None")], key="a"),
-        call("release", 23, 30, grant=1),
-    ]
-    with pytest.raises(NotLinearizableError):
-        Checker(history).check()
-
-
-def test_history_in_which_a_later_comer_overtook_a_waiter_is_refused():
-    history = [
-        call("try_acquire", 0, 10, shared=["a"], grant=1, token=1),
-        call("acquire", 11, 60, exclusive=["a"], grant=2, token=3),
-        call("holders", 11, 60, [], key="b"),
-        call("release", 40, 50, grant=1),
-        call("try_acquire", 45, 46, False, exclusive=["a"], grant=3),
-        call("try_acquire", 51, 55, shared=["a"], grant=4, token=4),
-    ]
-    with pytest.raises(NotLinearizableError):
-        Checker(history).check()
-
-
-def test_history_in_which_tokens_fall_at_a_key_is_refused():
-    history = [
-        call("try_acquire", 0, 10, shared=["a"], grant=1, token=2),
-        call("try_acquire", 11, 20, shared=["a"], grant=2, token=1),
-    ]
-    with pytest.raises(NotLinearizableError):
-        Checker(history).check()
 
 
 def test_stress_finds_a_manager_that_does_not_exclude():
