@@ -21,7 +21,7 @@ def bench_raw_core(benchmark: BenchmarkFixture, scale: Scale) -> None:
         if shutil.which(tool) is None:
             pytest.skip(f"the raw core was not measured: there is no {tool} here")
     arguments = "2 1" if scale.is_quick else "41 4"
-    make = ["make", "--silent", "-C", str(Path(__file__).with_name("c"))]
+    make = ["make", "--silent", "--no-print-directory", "-C", str(Path(__file__).with_name("c"))]
     subprocess.run([*make, "all"], check=True)
     program = [*make, "run", f"ARGS={arguments}"]
     output: list[str] = []

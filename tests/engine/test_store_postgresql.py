@@ -18,9 +18,9 @@ from test_transactions import Plain, Record, write, write_and_start, write_at_en
 
 from lockcore import LockManager
 from lockcore.engine import Engine, StoreError
-from lockcore.engine import _postgresql as module_of_postgresql
 from support import Background, eventually
 
+module_of_postgresql = pytest.importorskip("lockcore.engine._postgresql")
 pytestmark = pytest.mark.timeout(120)  # servers die and start again
 
 Script = dict[str, Callable[[Any], Any]]
