@@ -92,9 +92,7 @@ class LockConflictError(LockError):
         """
         sentences: dict[str, None] = {}
         for blocker in self.blockers:
-            sentence = None
-            if catalog is not None and blocker.message is not None:
-                sentence = catalog.translate(blocker.message, locale, **variables)
+            sentence = _translated(blocker, catalog, locale, variables)
             if sentence is None:
                 sentence = f"{self._refusal(blocker)}: {describe_holder(blocker)}"
             sentences[sentence] = None
@@ -108,12 +106,7 @@ class LockConflictError(LockError):
         surrogate pair, which UTF-8 cannot say, there is its escape.
         """
         return {
-            "request": {
-                "exclusive": _json_keys(self.request.exclusive),
-                "shared": _json_keys(self.request.shared),
-                "owner": _json_value(self.request.owner),
-                "message": json_message(self.request.message),
-            },
+            "request": _json_request(self.request),
             "blockers": [_json_blocker(blocker) for blocker in self.blockers],
         }
 
@@ -195,12 +188,46 @@ class DeadlockError(LockError):
         self.cycle = tuple(cycle)
         self.args = (request, self.cycle)
 
+    @property
+    def blockers(self) -> tuple[Holder | Waiter, ...]:
+        """Who is in the way of the request itself: the first of the cycle."""
+        return tuple(blocker for _, blocker in self.cycle[:1])
+
+    def explain(
+        self, catalog: MessageCatalog | None = None, /, locale: str | None = None, **variables: Any
+    ) -> list[str]:
+        """Says why in sentences, one for each step of the cycle, beginning with the request.
+
+        Arguments and sentences are those of `LockConflictError.explain`. A step that the catalogue
+        has no sentence for says who waits for what.
+        """
+        sentences: dict[str, None] = {}
+        for waiter, blocker in self.cycle:
+            sentence = _translated(blocker, catalog, locale, variables)
+            if sentence is None and not sentences:
+                what = f"{describe_key(waiter.key)} {waiter.mode}"
+                sentence = f"cannot acquire {what}, it would wait for ever"
+                sentence = f"{sentence}: {describe_holder(blocker)}"
+            sentences[sentence or _step(waiter, blocker)] = None
+        return list(sentences) or [str(self)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The attributes as JSON-able values, as `LockConflictError.to_dict` gives them.
+
+        `cycle` is a list of objects, each with a `waiter` and the `blocker` it waits for.
+        """
+        return {
+            "request": _json_request(self.request),
+            "blockers": [_json_blocker(blocker) for blocker in self.blockers],
+            "cycle": [
+                {"waiter": _json_blocker(waiter), "blocker": _json_blocker(blocker)}
+                for waiter, blocker in self.cycle
+            ],
+        }
+
     def __str__(self) -> str:
         lines = [f"cannot acquire {describe_request(self.request)}: it would wait for ever"]
-        for waiter, blocker in self.cycle[:_MAX_LINES]:
-            who = describe_owner(waiter.owner)
-            what = f"{describe_key(waiter.key)} {waiter.mode}"
-            lines.append(f"detail: {who} waits for {what}: {describe_holder(blocker)}")
+        lines.extend(f"detail: {_step(*step)}" for step in self.cycle[:_MAX_LINES])
         if len(self.cycle) > _MAX_LINES:
             lines.append(f"detail: and {len(self.cycle) - _MAX_LINES} more")
         return "\n".join(lines)
@@ -257,6 +284,32 @@ class ManagerClosedError(LockError, RuntimeError):
         if self.request is None:
             return "the manager is closed"
         return f"cannot acquire {describe_request(self.request)}: the manager is closed"
+
+
+def _translated(
+    blocker: Holder | Waiter,
+    catalog: MessageCatalog | None,
+    locale: str | None,
+    variables: dict[str, Any],
+) -> str | None:
+    """The catalogue's sentence for a blocker's message; None if there is none."""
+    if catalog is None or blocker.message is None:
+        return None
+    return catalog.translate(blocker.message, locale, **variables)
+
+
+def _step(waiter: Waiter, blocker: Holder | Waiter) -> str:
+    who, what = describe_owner(waiter.owner), f"{describe_key(waiter.key)} {waiter.mode}"
+    return f"{who} waits for {what}: {describe_holder(blocker)}"
+
+
+def _json_request(request: Request) -> dict[str, Any]:
+    return {
+        "exclusive": _json_keys(request.exclusive),
+        "shared": _json_keys(request.shared),
+        "owner": _json_value(request.owner),
+        "message": json_message(request.message),
+    }
 
 
 def _json_keys(keys: Iterable[Key]) -> list[Any]:

@@ -107,7 +107,10 @@ class MessageCatalog:
         merged: dict[str, dict[str, str]] = {}
         for path in paths:
             with open(path, "rb") as file:  # noqa: PTH123 - a path may be any `PathLike`
-                tables = tomllib.load(file)
+                try:
+                    tables = tomllib.load(file)
+                except tomllib.TOMLDecodeError as error:
+                    raise ValueError(f"{os.fspath(path)!s} is no TOML: {error}") from None
             for locale, sentences in tables.items():
                 if not isinstance(sentences, dict):
                     raise TypeError(f"{os.fspath(path)!s}: locale {locale!r} must be a table")
@@ -134,6 +137,9 @@ class MessageCatalog:
             found[path.parent.parent.name] = {
                 code: translations.gettext(code) for code in _plain_ids(path.read_bytes())
             }
+        if not found:
+            looked = pathlib.Path(directory, "*", "LC_MESSAGES", f"{domain}.mo")
+            raise ValueError(f"there is no catalogue of gettext: none is found at {looked}")
         return cls(found, default_locale=default_locale)
 
     @property

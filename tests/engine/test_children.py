@@ -10,7 +10,7 @@ import pytest
 from engine_commands import Long, Scripted
 from engine_support import FAILED, ManualTasks
 
-from lockcore import LockManager
+from lockcore import DeadlockError, LockManager
 from lockcore.engine import Command, CommandResult, Engine, Scope, exclusive, locks, shared
 from support import Background, eventually
 
@@ -205,6 +205,11 @@ def test_child_that_would_wait_for_ever_is_refused(
     assert [thread.result().state for thread in threads] == ["succeeded", "succeeded"]
     (refused,) = Waiting.refused
     assert "it would wait for ever" in str(refused.messages[0])
+    assert isinstance(refused.conflict, DeadlockError)
+    assert refused.blockers == refused.conflict.blockers != ()
+    assert "it would wait for ever" in refused.explain()[0]
+    row = refused.to_dict()
+    assert (len(row["blockers"]), len(row["cycle"])) == (1, 2)
     assert len(manager) == 0
 
 

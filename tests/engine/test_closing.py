@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
-from engine_commands import Long, start_one_task
+from engine_commands import Long, Short, start_one_task
 from engine_support import ManualTasks
 
 from lockcore import LockManager
-from lockcore.engine import CommandResult, Engine, EngineClosedError
+from lockcore.engine import (
+    Command,
+    CommandResult,
+    Engine,
+    EngineClosedError,
+    Scope,
+    exclusive,
+    locks,
+)
 from lockcore.engine._follower import Follower
-from support import Background, eventually
+from support import Background, eventually, queued, soon
 
 Script = dict[str, Callable[[Any], Any]]
 NewEngine = Callable[..., Engine]
@@ -129,3 +138,104 @@ def test_end_action_that_is_to_be_tried_again_is_left_to_the_next_engine(
     with new_engine() as restarted:
         assert restarted.recovery.ended == (result.command_id,)
         assert len(manager) == 0
+
+
+@pytest.mark.parametrize("options", [{}, {"drain": True, "timeout": 0.01}])
+def test_command_that_waits_for_its_locks_is_turned_away_by_closing(
+    engine: Engine,
+    manager: LockManager,
+    calls: list[str],
+    background: Callable[..., Background],
+    options: dict[str, Any],
+) -> None:
+    with manager.acquire(exclusive=[("VM", "web")], owner="somebody else"):
+        command = Long()
+        waiting = background(engine.run, command, timeout=None)
+        eventually(lambda: manager.waiters(("VM", "web")))
+        background(engine.close, **options).result()
+        with pytest.raises(EngineClosedError, match="closed while the command waited"):
+            waiting.result()
+        assert manager.waiters(("VM", "web")) == []
+    assert (calls, len(manager)) == ([], 0)
+
+
+def test_awaited_command_that_waits_for_its_locks_is_turned_away_by_closing(
+    engine: Engine, manager: LockManager, calls: list[str]
+) -> None:
+    async def main() -> None:
+        waiting = asyncio.create_task(engine.run_async(Long(), timeout=None))
+        await queued(manager, ("VM", "web"))
+        await asyncio.to_thread(engine.close)
+        with pytest.raises(EngineClosedError, match="closed while the command waited"):
+            await waiting
+
+    with manager.acquire(exclusive=[("VM", "web")], owner="somebody else"):
+        asyncio.run(main())
+        assert manager.waiters(("VM", "web")) == []
+    assert (calls, len(manager)) == ([], 0)
+
+
+def test_closing_in_an_event_loop_that_runs_commands_says_what_to_do(engine: Engine) -> None:
+    async def main() -> None:
+        Waits.may_end = asyncio.Event()
+        running = asyncio.create_task(engine.run_async(Waits()))
+        await soon(lambda: len(engine.manager) > 0)
+        with pytest.raises(RuntimeError, match="being executed in this event loop: await them"):
+            engine.close()
+        Waits.may_end.set()
+        assert (await running).state == "succeeded"
+        engine.close()
+
+    asyncio.run(main())
+
+
+@locks(exclusive("VM", "vm"), scope=Scope.EXECUTION)
+class Waits(Command):
+    """Is executed until it is told."""
+
+    may_end: ClassVar[asyncio.Event]
+    vm: str = "web"
+
+    async def execute(self) -> None:
+        await self.may_end.wait()
+
+
+def test_child_that_waits_for_its_locks_is_turned_away_by_closing(
+    engine: Engine,
+    manager: LockManager,
+    script: Script,
+    background: Callable[..., Background],
+) -> None:
+    """Else closing would wait as long as somebody else likes."""
+    script["execute"] = lambda command: command.run_child(Short(vm="db"), timeout=None)
+    with manager.acquire(exclusive=[("VM", "db")], owner="somebody else"):
+        running = background(engine.run, Long())
+        eventually(lambda: manager.waiters(("VM", "db")))
+        background(engine.close).result()
+        result = running.result()
+    assert result.state == "failed"
+    assert result.messages == ("the engine was closed while the command waited for its locks",)
+    assert len(manager) == 0
+
+
+def test_command_that_gets_its_locks_at_once_ends_in_an_engine_that_closes(
+    engine: Engine,
+    script: Script,
+    background: Callable[..., Background],
+) -> None:
+    parent_runs, may_go_on = threading.Event(), threading.Event()
+
+    def execute(command: Any) -> None:
+        if isinstance(command, Long):
+            parent_runs.set()
+            assert may_go_on.wait(10)
+            assert command.run_child(Short(vm="db"), timeout=None).state == "succeeded"
+
+    script["execute"] = execute
+    running = background(engine.run, Long(), timeout=5)
+    assert parent_runs.wait(10)
+    closing = background(engine.close)
+    eventually(lambda: not engine._gate.is_open)
+    may_go_on.set()
+    closing.result()
+    assert running.result().state == "succeeded"

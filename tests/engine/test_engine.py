@@ -329,3 +329,18 @@ def test_engine_that_drains_does_not_when_its_block_raises(
     with pytest.raises(OSError, match="away"):
         run_and_raise()
     assert len(tasks.known) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"tasks": ManualTasks}, "tasks must be a task back end such as ProcessTasks, not <class"),
+        ({"manager": LockManager}, "manager must be a LockManager or None, not <class"),
+        ({"workers": 2.5}, "workers must be int, not 2.5"),
+    ],
+)
+def test_argument_of_another_type_is_refused_when_the_engine_is_made(
+    options: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(TypeError, match=text):
+        Engine(**options)

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import inspect
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -302,3 +302,41 @@ def test_async_generator_is_refused() -> None:
         @locks(exclusive("VM", "vm"))
         async def start(vm: str) -> AsyncIterator[str]:
             yield vm
+
+
+async def start_later(vm: str) -> None:
+    raise AssertionError(vm)
+
+
+def start_step_by_step(vm: str) -> Iterator[str]:
+    yield vm
+
+
+async def start_step_by_step_later(vm: str) -> AsyncIterator[str]:
+    yield vm
+
+
+@pytest.mark.parametrize(
+    "function",
+    [start_later, start_step_by_step, start_step_by_step_later, lambda vm: Awaitable()],
+)
+def test_function_that_would_run_after_its_locks_went_is_an_error(
+    manager: LockManager, function: Callable[..., Any]
+) -> None:
+    """Behind an ordinary decorator nobody can tell before the call what it will return."""
+
+    @locks(exclusive("VM", "vm"), manager=manager)
+    @functools.wraps(start_later)
+    def logged(vm: str) -> object:
+        return function(vm)
+
+    with pytest.raises(
+        TypeError, match=r"start_later\(\) returned .*, which runs after its locks are gone"
+    ):
+        logged("web")
+    assert (manager.statistics().acquired, len(manager)) == (1, 0)
+
+
+class Awaitable:
+    def __await__(self) -> Iterator[None]:
+        raise AssertionError

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import InitVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NewType, TypedDict
 
 import pytest
 
@@ -15,6 +15,22 @@ from lockcore.engine import Command
 
 if TYPE_CHECKING:
     from nowhere import Unknown  # type: ignore[import-not-found]
+
+
+class Size(TypedDict):
+    width: int
+
+
+class Unanswering(type):
+    def __instancecheck__(cls, instance: object) -> bool:
+        raise TypeError(f"nobody knows whether {instance} is one")
+
+
+class Unclear(metaclass=Unanswering):
+    pass
+
+
+Name = NewType("Name", str)
 
 
 class Everything(Command):
@@ -34,6 +50,10 @@ class Everything(Command):
     path: Path = Path()
     anything: Any = None
     unknown: Unknown = None
+    size: Size | None = None
+    scales: list[Size] | None = None
+    name: Name = Name("")
+    unclear: Unclear | None = None
 
 
 @pytest.mark.parametrize(
@@ -45,6 +65,7 @@ class Everything(Command):
         | {"tags": frozenset("a")},
         {"options": {"a": [1]}, "pair": ("a", 1), "many": ("a", "b", "c"), "number": True},
         {"path": Path("/"), "anything": object(), "unknown": object()},
+        {"size": {"width": 1}, "scales": [{"width": 1}], "name": "web", "unclear": object()},
     ],
 )
 def test_values_of_their_types_are_accepted(values: dict[str, Any]) -> None:
@@ -74,6 +95,8 @@ def test_values_of_their_types_are_accepted(values: dict[str, Any]) -> None:
         ({"many": ("a", 7)}, "parameter many[1] must be str, not int"),
         ({"tags": frozenset([7])}, "parameter item of tags must be str, not int"),
         ({"path": "/"}, "parameter path must be Path, not str"),
+        ({"scales": [{}, 7]}, "parameter scales[1] must be Size, not int"),
+        ({"name": 7}, "parameter name must be str, not int"),
     ],
 )
 def test_value_of_another_type_is_refused(values: dict[str, Any], text: str) -> None:

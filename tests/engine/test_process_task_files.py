@@ -231,3 +231,21 @@ def test_few_of_many_running_tasks_are_looked_at_in_one_call(
     monkeypatch.setattr(_processes, "_status", counted)
     assert len(processes.status(many.ids)) == N_MANY
     assert len(looked) == _processes.LOOKS
+
+
+def test_files_beside_the_tasks_are_let_alone(processes: ProcessTasks) -> None:
+    processes.start("t1", ["true"])
+    Path("tasks/engine.db").touch()
+    Path("tasks/lost+found").mkdir()
+    assert list(processes.status()) == ["t1"]
+    assert processes.status(["engine.db"]) == {}
+    ended(processes)
+    assert Path("tasks/engine.db").exists()
+
+
+def test_engine_may_keep_its_store_in_the_directory_of_its_tasks(processes: ProcessTasks) -> None:
+    Path("tasks").mkdir()
+    with Engine(store="sqlite:///tasks/engine.db", tasks=processes) as engine:
+        assert engine.run(Run(program="true")).state == "running"
+    with Engine(store="sqlite:///tasks/engine.db", tasks=processes, drain=True) as engine:
+        assert engine.recovery.unknown_tasks == ()

@@ -84,7 +84,7 @@ def test_store_of_a_newer_schema_is_refused_untouched(tmp_path: Path, store: str
         connection.execute("PRAGMA user_version = 99")
     connection.close()
     before = (tmp_path / "engine.db").read_bytes()
-    with pytest.raises(StoreError, match="has schema 99, which is newer than schema 2"):
+    with pytest.raises(StoreError, match="has schema 99, which is newer than schema 3"):
         Engine(store=store).open()
     assert (tmp_path / "engine.db").read_bytes() == before
 
@@ -94,7 +94,9 @@ def test_database_of_something_else_is_refused_untouched(tmp_path: Path, store: 
         connection.execute("CREATE TABLE songs (title)")
     connection.close()
     before = (tmp_path / "engine.db").read_bytes()
-    with pytest.raises(StoreError, match="is a database of something else"):
+    with pytest.raises(
+        StoreError, match=r"is a database of something else.*give a sqlalchemy.Engine"
+    ):
         Engine(store=store).open()
     assert (tmp_path / "engine.db").read_bytes() == before
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -123,11 +125,26 @@ def test_outcome_replaces_the_command_and_leaves_the_task(rows: Store, times: in
 def test_failure_of_a_child_is_noted_in_its_parent(rows: Store, times: int) -> None:
     rows.add([command("p"), command("c", 2, parent_id="p"), command("q", 3)], "c", None)
     for _ in range(times):
-        rows.end([outcome("c", fails_parent=True)])
+        rows.end([outcome("c", failed_parent_id="p")])
     assert [(row.command_id, row.has_failed) for row in rows.commands()] == [
         ("p", True),
         ("q", False),
     ]
+    assert rows.failed_children() == {"p": ["Class c"]}
+
+
+def test_failed_children_of_a_parent_that_has_ended_are_left_out(rows: Store) -> None:
+    rows.add([command("p"), command("c", 2, parent_id="p")], "c", None)
+    rows.end([outcome("c", failed_parent_id="p")])
+    rows.end([outcome("p")])
+    assert rows.failed_children() == {}
+
+
+def test_failure_of_the_execution_comes_back_as_it_was(rows: Store) -> None:
+    rows.add([command("c1")], "c1", None)
+    failure = "disk is full \0 \ud800"
+    rows.end_execution("c1", is_executed=False, locks=LOCKS, failure=failure)
+    assert rows.commands() == [command("c1", failure=failure)]
 
 
 def test_forgotten_tasks_go_with_an_end_or_by_themselves(rows: Store) -> None:
@@ -194,25 +211,26 @@ def test_newer_schema_is_refused_untouched(any_store: Any, opened: Callable[[], 
     opened().close()
     any_store.execute("UPDATE lockcore_store SET version = 99")
     before = any_store.execute("SELECT * FROM lockcore_store")
-    with pytest.raises(StoreError, match="has schema 99, which is newer than schema 2"):
+    with pytest.raises(StoreError, match="has schema 99, which is newer than schema 3"):
         opened()
     assert any_store.execute("SELECT * FROM lockcore_store") == before
 
 
 @lasting
+@pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
 def test_older_schema_is_brought_up_to_date_with_its_rows(
-    any_store: Any, opened: Callable[[], Store]
+    any_store: Any, opened: Callable[[], Store], version: int
 ) -> None:
     opened().close()
     prefix = any_store.prefix
     for table in ("command", "task", "outcome"):
         any_store.execute(f"DROP TABLE {prefix}{table}")
-    for statement in MIGRATIONS[0]:
+    for statement in itertools.chain.from_iterable(MIGRATIONS[:version]):
         any_store.execute(statement.format(prefix=prefix, serial=any_store.serial))
     if prefix:
-        any_store.execute("UPDATE lockcore_store SET version = 1")
+        any_store.execute(f"UPDATE lockcore_store SET version = {version}")
     else:
-        any_store.execute("PRAGMA user_version = 1")
+        any_store.execute(f"PRAGMA user_version = {version}")
     any_store.execute(
         f"INSERT INTO {prefix}command (command_id, sequence, type, parameters, owner)"
         " VALUES ('old', 1, 'module:Class', '{}', 'old')"
@@ -280,7 +298,10 @@ def test_commit_inside_the_block_is_noticed(rows: Store, songs: Callable[[], lis
     def begin() -> None:
         with rows.transaction() as work:
             _execute(work.connection, "INSERT INTO songs VALUES ('Imagine')")
-            work.connection.commit()
+            if isinstance(work.connection, sqlite3.Connection):  # refuses a call of `commit`
+                work.connection.execute("COMMIT")
+            else:
+                work.connection.commit()
 
     with pytest.raises(UnknownOutcomeError, match="ended inside its block, too early"):
         begin()

@@ -163,6 +163,65 @@ def test_deadlock_text_names_each_link_of_the_cycle():
     )
 
 
+CYCLE = DeadlockError(
+    Request(frozenset({VM}), frozenset(), "RemoveVm 11aa"),
+    [
+        (Waiter(VM, Mode.EXCLUSIVE, "RemoveVm 11aa", None, 0.0), BACKUP),
+        (
+            Waiter("disk", Mode.SHARED, "BackupVm 90bc", None, 3.0),
+            Holder("disk", Mode.EXCLUSIVE, "RemoveVm 11aa", None, 1, 60.0),
+        ),
+    ],
+)
+
+
+def test_deadlock_sentences_go_round_the_cycle():
+    assert CYCLE.explain() == [
+        (
+            "cannot acquire ('VM', '42') exclusive, it would wait for ever: "
+            "held shared by BackupVm 90bc for 250 ms"
+        ),
+        "BackupVm 90bc waits for 'disk' shared: held exclusive by RemoveVm 11aa for 1 min",
+    ]
+    assert CYCLE.explain(CATALOG, action="remove", type="VM") == [
+        "Cannot remove VM. VM db is being saved.",
+        "BackupVm 90bc waits for 'disk' shared: held exclusive by RemoveVm 11aa for 1 min",
+    ]
+
+
+def test_deadlock_names_who_is_in_the_way_of_the_request_itself():
+    assert CYCLE.blockers == (BACKUP,)
+
+
+def test_deadlock_is_given_as_json():
+    row = json.loads(json.dumps(CYCLE.to_dict()))
+    assert list(row) == ["request", "blockers", "cycle"]
+    assert row["request"] == {
+        "exclusive": [["VM", "42"]],
+        "shared": [],
+        "owner": "RemoveVm 11aa",
+        "message": None,
+    }
+    assert [step["blocker"] for step in row["cycle"]][:1] == row["blockers"]
+    assert row["cycle"][1] == {
+        "waiter": {
+            "key": "disk",
+            "mode": "shared",
+            "owner": "BackupVm 90bc",
+            "message": None,
+            "waited_for": 3.0,
+        },
+        "blocker": {
+            "key": "disk",
+            "mode": "exclusive",
+            "owner": "RemoveVm 11aa",
+            "message": None,
+            "token": 1,
+            "held_for": 60.0,
+        },
+    }
+
+
 def test_deadlock_text_of_a_long_cycle_is_cut_short():
     lines = str(DeadlockError(REQUEST, [(EARLIER, MIGRATION)] * 100)).splitlines()
     assert (len(lines), lines[-1]) == (12, "detail: and 90 more")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from pathlib import Path
 
@@ -96,6 +97,18 @@ def test_directory_without_the_default_locale_is_refused(tmp_path: Path) -> None
     mo(tmp_path, "de", {"GONE": "Weg."})
     with pytest.raises(ValueError, match="the default locale 'en' has no sentences"):
         MessageCatalog.from_gettext("engine", tmp_path)
+
+
+def test_missing_catalogues_are_refused_with_the_place_that_was_searched(tmp_path: Path) -> None:
+    place = re.escape(str(tmp_path / "*" / "LC_MESSAGES" / "engine.mo"))
+    with pytest.raises(ValueError, match=f"none is found at {place}"):
+        MessageCatalog.from_gettext("engine", tmp_path)
+
+
+def test_syntax_error_names_its_file(tmp_path: Path) -> None:
+    path = toml(tmp_path, "messages.toml", "[en")
+    with pytest.raises(ValueError, match=f"{re.escape(str(path))} is no TOML: "):
+        MessageCatalog.from_toml(path)
 
 
 def test_file_that_is_no_compiled_catalogue_is_refused(tmp_path: Path) -> None:

@@ -28,7 +28,16 @@ from lockcore.engine._rules import (
 )
 from lockcore.engine._tasks import Task
 
-__all__ = ["Command", "CommandTypes", "LockRequest", "lock_requests", "parameters_of", "type_name"]
+__all__ = [
+    "Command",
+    "CommandTypes",
+    "LockRequest",
+    "class_name",
+    "command_name",
+    "lock_requests",
+    "parameters_of",
+    "type_name",
+]
 
 
 Reasons = str | Message | Iterable[str | Message] | None
@@ -288,6 +297,17 @@ def parameters_of(command: Command) -> dict[str, Any]:
 def type_name(cls: type[Command]) -> str:
     """The name under which a command's class is stored: `package.module:Outer.Inner`."""
     return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def class_name(stored: str) -> str:
+    """The name of a class alone, of the one under which it is stored."""
+    return stored.rpartition(":")[2].rpartition(".")[2]
+
+
+def command_name(cls: str, command_id: str, correlation_id: str | None) -> str:
+    """What a command is called in logs and messages."""
+    correlation = "" if correlation_id is None else f" ({correlation_id})"
+    return f"{cls} {command_id}{correlation}"
 
 
 class CommandTypes:

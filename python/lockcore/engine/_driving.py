@@ -8,7 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, Protocol
 
-from lockcore._manager import Grant, LockManager
+from lockcore._manager import Grant
 from lockcore._types import Message
 from lockcore.engine._async import awaited, is_async
 from lockcore.engine._command import Command
@@ -24,10 +24,9 @@ class Steps(Protocol):
     command: Command
     settled: threading.Event
 
-    @property
-    def manager(self) -> LockManager: ...
+    def acquire(self, timeout: float | Unset | None) -> Grant: ...
 
-    def request(self, timeout: float | Unset | None) -> dict[str, Any]: ...
+    async def acquire_async(self, timeout: float | Unset | None) -> Grant: ...
 
     def acquired(self, grant: Grant) -> None: ...
 
@@ -50,7 +49,7 @@ class Steps(Protocol):
 def drive(run: Steps, timeout: float | Unset | None) -> CommandResult:
     """Runs a command in this thread, until `execute` has ended and, if it failed, its tasks."""
     try:
-        run.acquired(run.manager.acquire(**run.request(timeout)))
+        run.acquired(run.acquire(timeout))
     except BaseException as error:  # noqa: BLE001 - raised again unless it is a refusal
         return run.not_acquired(error)
     try:
@@ -80,7 +79,7 @@ async def drive_async(run: Steps, timeout: float | Unset | None) -> CommandResul
     locks go when that has ended.
     """
     try:
-        run.acquired(await run.manager.acquire_async(**run.request(timeout)))
+        run.acquired(await run.acquire_async(timeout))
     except BaseException as error:  # noqa: BLE001 - raised again unless it is a refusal
         return run.not_acquired(error)
     try:

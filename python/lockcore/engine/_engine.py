@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 from collections.abc import Iterable
 from types import TracebackType
@@ -13,6 +14,7 @@ from lockcore._manager import LockManager
 from lockcore.engine._address import database_opener
 from lockcore.engine._command import Command, CommandTypes
 from lockcore.engine._driving import drive, drive_async, require_sync
+from lockcore.engine._dropping import drop
 from lockcore.engine._ending import Ender
 from lockcore.engine._follower import Follower
 from lockcore.engine._gate import Gate
@@ -29,6 +31,7 @@ from lockcore.engine._run import CommandRun
 from lockcore.engine._services import Registry, Services
 from lockcore.engine._store import Store
 from lockcore.engine._tasks import TaskBackend
+from lockcore.engine._waiting import LockWaits
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -46,7 +49,8 @@ class Engine:
     commands that are being executed come to the end of `execute`; tasks go on, their locks stay
     held in the manager, and the next engine on the store takes them up.
 
-    All methods may be called from any thread.
+    All methods may be called from any thread, but only in the process that has opened it: in the
+    child of a fork they raise EngineError, and touch nothing.
 
     Args:
         store: Where commands that have tasks are kept: `"sqlite:///engine.db"` (relative),
@@ -86,8 +90,12 @@ class Engine:
         drain: bool = False,
     ) -> None:
         self._open_database = database_opener(store)
-        if tasks is not None and not isinstance(tasks, TaskBackend):
+        if tasks is not None and (isinstance(tasks, type) or not isinstance(tasks, TaskBackend)):
             raise TypeError(f"tasks must be a task back end such as ProcessTasks, not {tasks!r}")
+        if manager is not None and not isinstance(manager, LockManager):
+            raise TypeError(f"manager must be a LockManager or None, not {manager!r}")
+        if not isinstance(workers, int):
+            raise TypeError(f"workers must be int, not {workers!r}")
         self._types = CommandTypes(commands)
         for name, value in (("poll_interval", poll_interval), ("retry_delay", retry_delay)):
             if not value > 0:
@@ -102,11 +110,13 @@ class Engine:
         self._poll_interval = poll_interval
         self._workers = workers
         self._retry_delay = retry_delay
+        self._process: int | None = None  # that has opened it
         self._closing = threading.RLock()
         self._gate = Gate(refuses=on_recovery == "refuse")
         self._services: Services | None = None
         self._recovery: RecoveryReport | None = None
         self._registry = Registry()
+        self._waits = LockWaits()
 
     @property
     def manager(self) -> LockManager:
@@ -137,7 +147,9 @@ class Engine:
                 touched.
             EngineError: The engine was opened before; an engine is opened once.
         """
+        self._check_process()
         with self._gate.opening():
+            self._process = os.getpid()
             self._services, self._recovery = self._recovered()
 
     def _recovered(self) -> tuple[Services, RecoveryReport]:
@@ -151,6 +163,7 @@ class Engine:
                 follower=follower,
                 ender=Ender(store, self._tasks, follower, self._gate, self._retry_delay),
                 registry=self._registry,
+                waits=self._waits,
             )
             report = recover(services, self._types)
         except BaseException:
@@ -163,8 +176,9 @@ class Engine:
     def close(self, *, drain: bool = False, timeout: float | None = None) -> None:
         """Admits no more, waits for what is in `execute` or in an end action, leaves the tasks.
 
-        Commands with live tasks stay stored and locked. A command that waits for its locks is
-        waited for, too. Closing twice is fine; both calls return when the engine is closed.
+        Commands with live tasks stay stored and locked. A command that waits for its locks does not
+        get them any more: `run` raises EngineClosedError, and so does `run_child`. Closing twice is
+        fine; both calls return when the engine is closed.
 
         Args:
             drain: Whether to wait, after the last `execute`, until all commands have ended, except
@@ -173,10 +187,14 @@ class Engine:
                 left to the next engine on the store.
 
         Raises:
-            RuntimeError: Called by a command, in an end action too; it would wait for itself.
+            RuntimeError: Called by a command, in an end action too; it would wait for itself. Or
+                called in an event loop that runs commands; nothing is closed.
         """
         check_timeout(timeout)
-        self._gate.close()
+        self._check_process()
+        self._gate.shut()
+        self._waits.end()
+        self._gate.wait_until_empty()
         with self._closing:
             services = self._services
             if services is None:
@@ -223,7 +241,8 @@ class Engine:
             these are stopped and waited for.
 
         Raises:
-            EngineClosedError: The engine is not open.
+            EngineClosedError: The engine is not open, or was closed while the command waited for
+                its locks.
             StoreError: Another engine has taken the store over, when the connection was lost.
             TypeError: A parameter cannot be stored or a key is none; ValueError: the timeout is
                 negative, or the correlation id cannot be stored. What `exclusive_locks` or
@@ -231,6 +250,7 @@ class Engine:
             RuntimeError: The instance has been executed before.
         """
         _check_call(timeout, correlation_id)
+        self._check_process()
         if isinstance(command, Command):
             require_sync(command)
         with self._gate.passed():
@@ -253,6 +273,7 @@ class Engine:
         that have been started are stopped, and the command ends with failure when they have ended.
         """
         _check_call(timeout, correlation_id)
+        self._check_process()
         if self._gate.is_recovering:
             await asyncio.to_thread(self._gate.wait)
         with self._gate.passed():
@@ -269,6 +290,7 @@ class Engine:
             EngineClosedError: The engine is not open.
             EngineError: The command was set aside by the recovery.
         """
+        self._check_process()
         run = self._registry.find(command_id)
         if run is None:
             return self._stored_result(command_id)
@@ -292,6 +314,7 @@ class Engine:
             EngineError: The command was set aside by the recovery.
         """
         check_timeout(timeout)
+        self._check_process()
         run = self._registry.find(command_id)
         if run is None:
             return self._stored_result(command_id)
@@ -303,18 +326,48 @@ class Engine:
             raise EngineClosedError("the engine was closed before the command ended")
         return run.result
 
+    def drop(self, command_id: str, *, timeout: float | None = 60) -> CommandResult:
+        """Gives up a command that was set aside by the recovery: what nobody can end any more.
+
+        Its tasks are stopped and waited for, then it has failed, and its locks are released. None
+        of its methods is called. A parent of it ends with failure.
+
+        Args:
+            command_id: One of `recovery.set_aside`.
+            timeout: How many seconds its tasks may take to end; None for ever.
+
+        Returns:
+            Its result, as `status` gives it from now on.
+
+        Raises:
+            EngineError: It is not set aside, or a child of it has not ended: that comes first.
+            EngineClosedError: The engine is not open.
+            TimeoutError: Its tasks have not ended in time. They were asked to; nothing else was
+                changed. StoreError: It could not be stored; nor was anything else.
+        """
+        check_timeout(timeout)
+        self._check_process()
+        with self._gate.passed():
+            return drop(self._open_services, command_id, timeout)
+
     def _stored_result(self, command_id: str) -> CommandResult:
         services = self._open_services
-        if command_id in self.recovery.set_aside:
-            raise EngineError(
-                f"command {command_id} was set aside: {self.recovery.details[command_id]}"
-            )
+        aside = services.set_aside.get(command_id)
+        if aside is not None:
+            raise EngineError(f"command {command_id} was set aside: {aside.reason}")
         outcome = services.store.outcome(command_id)
         if outcome is None:
             raise UnknownCommandError(f"no command {command_id}")
         return CommandResult(
             command_id, outcome.state, outcome.messages, correlation_id=outcome.correlation_id
         )
+
+    def _check_process(self) -> None:
+        """Refuses to work in the child of a fork, which has no threads, and not the locks."""
+        if self._process not in (None, os.getpid()):
+            raise EngineError(
+                f"this engine belongs to process {self._process}: open one in this process"
+            )
 
     @property
     def _open_services(self) -> Services:

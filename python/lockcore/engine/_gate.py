@@ -54,19 +54,28 @@ class Gate:
                 self._is_opening, self._is_open = False, is_open
                 self._changed.notify_all()
 
-    def close(self) -> None:
-        """Lets nobody in any more and waits until those inside are out.
+    def shut(self) -> None:
+        """Lets nobody in any more.
 
         Raises:
-            RuntimeError: The caller is inside.
+            RuntimeError: The caller is inside, or in an event loop with others who are.
         """
         with self._changed:
-            if self._is_inside() or threading.get_ident() in self._threads:
+            if self._is_inside():
                 raise RuntimeError("a command cannot close the engine that runs it")
+            if threading.get_ident() in self._threads:  # who waits here stops their event loop
+                raise RuntimeError(
+                    "cannot close the engine: commands are being executed in this event loop: await"
+                    " them first, or await asyncio.to_thread(engine.close)"
+                )
             while self._is_opening:
                 self._changed.wait()
             self._is_open, self._was_opened = False, True
             self._changed.notify_all()
+
+    def wait_until_empty(self) -> None:
+        """Waits until those inside are out."""
+        with self._changed:
             while self._threads:
                 self._changed.wait()
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import weakref
-from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar, cast
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Sequence
+from typing import Any, Final, NoReturn, TypeVar, cast
 
 from lockcore._manager import LockManager
 from lockcore._types import Message, Mode
@@ -94,7 +94,8 @@ def locks(
 
     Raises:
         TypeError: A rule is not one, or, when it is applied, a rule names a field that is missing,
-            or a command declares keys and no scope.
+            or a command declares keys and no scope. Or, by a call, that a function has returned
+            something to be awaited or iterated, which would run without its locks.
         ValueError: The timeout is negative or not a number, or the scope is unknown.
     """
     for rule in rules:
@@ -122,7 +123,7 @@ def _guard(
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError("a generator runs after its call has returned: lock inside it instead")
     readers = argument_readers(function)
-    check_fields(declaration.rules, readers.__contains__, f"{function.__name__}()")
+    check_fields(declaration.rules, readers.__contains__, f"{_name(function)}()")
     rules = declaration.bound(readers.__getitem__)
     message = _common_message(rules)
     exclusive = _keys_reader(rules, Mode.EXCLUSIVE, message)
@@ -141,7 +142,10 @@ def _guard(
             message=message,
             timeout=timeout,
         ):
-            return function(*args, **kwargs)
+            returned = function(*args, **kwargs)
+            if returned is not None and isinstance(returned, _UNFINISHED):
+                _refuse_unfinished(function, returned)
+            return returned
 
     @functools.wraps(function)
     async def locked_async(*args: Any, **kwargs: Any) -> Any:
@@ -154,6 +158,26 @@ def _guard(
             return await function(*args, **kwargs)
 
     return locked_async if inspect.iscoroutinefunction(function) else locked
+
+
+_UNFINISHED: Final = (Awaitable, AsyncGenerator, Generator)
+
+
+def _refuse_unfinished(function: Callable[..., Any], returned: Any) -> NoReturn:
+    """Refuses what is still to run, when no lock is held any more.
+
+    Behind another decorator a function need not look like one that is async.
+    """
+    if isinstance(returned, Coroutine | Generator):
+        returned.close()  # or there is a warning that it was never awaited
+    raise TypeError(
+        f"{_name(function)}() returned {returned!r}, which runs after its locks are gone: put"
+        " @locks on the async function itself, below other decorators, or lock inside it"
+    )
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", repr(function))
 
 
 def _common_message(rules: Sequence[BoundRule]) -> str | Message | None:

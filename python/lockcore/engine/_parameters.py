@@ -67,12 +67,23 @@ def _misfit(value: Any, hint: Any, where: str) -> str | None:
         if any(type(value) is type(choice) and value == choice for choice in args):
             return None
         return _wrong(value, hint, where)
+    if isinstance(hint, typing.NewType):
+        return _misfit(value, hint.__supertype__, where)
     kind = origin or (type(None) if hint is None else hint)
+    if typing.is_typeddict(kind):
+        return None if isinstance(value, dict) else _wrong(value, hint, where)
     if not isinstance(kind, type) or kind is Any or getattr(kind, "_is_protocol", False):
         return None
-    if not isinstance(value, _NUMBERS.get(kind, kind)):
+    if not _may_be(value, kind):
         return _wrong(value, hint, where)
     return _misfit_inside(value, kind, args, where) if args else None
+
+
+def _may_be(value: Any, kind: type) -> bool:
+    try:
+        return isinstance(value, _NUMBERS.get(kind, kind))
+    except TypeError:  # a class that cannot be asked
+        return True
 
 
 def _misfit_of_all(value: Any, hint: Any, where: str) -> str | None:

@@ -53,6 +53,7 @@ class ProcessTasks:
 
     Args:
         directory: Where the files of the tasks are, on a local file system; made when needed.
+            Other files there are let alone, so the store may be there, too.
             Engines that run at the same time need one each. Without it nobody knows what has
             become of the tasks: do not remove it while there are any.
         grace: When a task is stopped, the seconds between SIGTERM and SIGKILL.
@@ -84,13 +85,9 @@ class ProcessTasks:
         """
         spec = _checked(arguments)
         home = self._home(task_id)
-        try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-        except FileExistsError:  # which would say that the task exists
-            raise NotADirectoryError(
-                errno.ENOTDIR, "not a directory", str(self._directory)
-            ) from None
-        self._is_there()
+        # One that is gone is not made again: it could get the number of the old one.
+        if not self._is_there():
+            self._make_directory()
         home.mkdir()
         try:
             (home / "spec").write_text(json.dumps(spec), encoding="utf-8")
@@ -144,6 +141,15 @@ class ProcessTasks:
         if status is not None:
             self._reap(task_id, os.WNOHANG)
         return status
+
+    def _make_directory(self) -> None:
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:  # which would say that the task exists
+            raise NotADirectoryError(
+                errno.ENOTDIR, "not a directory", str(self._directory)
+            ) from None
+        self._is_there()
 
     def _is_there(self) -> bool:
         """Whether there is a directory; it must be the one that was there before."""
@@ -299,7 +305,7 @@ def _progress(path: Path) -> tuple[float | None, str]:
 def _is_held(path: Path) -> bool:
     try:
         descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # a file among the tasks is not one of them
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -12,7 +12,7 @@ from lockcore.engine._codec import load_parameters
 from lockcore.engine._command import Command, CommandTypes
 from lockcore.engine._result import CommandState, EngineError, RecoveryReport
 from lockcore.engine._run import CommandRun
-from lockcore.engine._services import Services
+from lockcore.engine._services import Services, SetAside
 from lockcore.engine._store import StoredCommand, StoredTask
 from lockcore.engine._tasks import Task, TaskStatus
 
@@ -42,6 +42,7 @@ class _Recovery:
     types: CommandTypes
     rows: list[StoredCommand] = field(init=False)
     tasks: dict[str, list[StoredTask]] = field(init=False)
+    failed_children: dict[str, list[str]] = field(init=False)
     known: dict[str, TaskStatus] = field(init=False)
     left_owners: set[Owner | None] = field(init=False)
     grants: dict[str, Grant] = field(default_factory=dict)
@@ -52,6 +53,7 @@ class _Recovery:
         backend = self.services.backend
         self.rows = self.services.store.commands()
         self.tasks = self.services.store.tasks()
+        self.failed_children = self.services.store.failed_children()
         if self.tasks and backend is None:
             # Not to be taken for tasks that the back end does not know.
             raise EngineError("the store has commands with tasks: the engine needs tasks=")
@@ -98,15 +100,36 @@ class _Recovery:
                     Task(task.task_id, task.spec, self.known.get(task.task_id))
                     for task in self.tasks.get(row.command_id, ())
                 ],
+                failed_children=self.failed_children.get(row.command_id, ()),
             )
             self.runs[row.command_id] = run
             self.services.registry.began(run)
             if parent is not None:
                 parent.adopt(row.command_id, run)
         for row in self.rows:
+            if row.command_id not in self.set_aside:
+                continue
             # A parent whose child cannot be dealt with waits, as it waits for any child.
-            if row.command_id in self.set_aside and row.parent_id in self.runs:
-                self.runs[row.parent_id].adopt(row.command_id, None)
+            parent = None if row.parent_id is None else self.runs.get(row.parent_id)
+            if parent is not None:
+                parent.adopt(row.command_id, None)
+            self._keep_aside(row, parent)
+
+    def _keep_aside(self, row: StoredCommand, parent: CommandRun | None) -> None:
+        """Lets operators see the tasks of a command that was set aside, and drop it."""
+        id = row.command_id
+        task_ids = [task.task_id for task in self.tasks.get(id, ())]
+        if task_ids:
+            self.set_aside[id] += f" (tasks {', '.join(task_ids)})"
+        self.services.set_aside[id] = SetAside(
+            row,
+            self.set_aside[id],
+            task_ids,
+            child_ids=[other.command_id for other in self.rows if other.parent_id == id],
+            grant=self.grants.get(id),
+            has_left_grants=row.owner in self.left_owners and row.parent_id is None,
+            parent=parent,
+        )
 
     def _rebuilt(self, row: StoredCommand) -> Command:
         return self.types.find(row.type)(**load_parameters(row.parameters))

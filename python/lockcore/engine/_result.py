@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from lockcore._errors import LockConflictError, json_message, json_text
+from lockcore._errors import DeadlockError, LockConflictError, json_message, json_text
 from lockcore._messages import MessageCatalog
 from lockcore._types import Holder, Message, Waiter
 from lockcore.engine._tasks import Task, TaskState
@@ -44,7 +44,8 @@ class CommandResult:
         messages: Why it was refused or has failed: what the holders in the way attached to their
             locks, what `validate` returned, or the text of an error.
         blockers: Who held the locks; empty if it was not refused because of them.
-        conflict: The error of the lock manager, None if it was not refused because of locks.
+        conflict: The error of the lock manager, None if it was not refused because of locks. A
+            DeadlockError if waiting for them could never have ended.
         correlation_id: What `Engine.run` was given to recognise the command by.
         tasks: What `Engine.status` has found of the tasks of a running command; else empty.
     """
@@ -52,7 +53,7 @@ class CommandResult:
     command_id: str
     state: CommandState
     messages: tuple[str | Message, ...] = ()
-    conflict: LockConflictError | None = None
+    conflict: LockConflictError | DeadlockError | None = None
     correlation_id: str | None = None
     tasks: tuple[Task, ...] = ()
 
@@ -74,7 +75,7 @@ class CommandResult:
 
         Keys `(group, id)` are lists, UUIDs text, bytes hexadecimal text. `sentences` has what
         `explain` returns for these arguments; `request` and `blockers` are None and empty if locks
-        were not the reason.
+        were not the reason; a deadlock has a `cycle`, too.
         """
         no_conflict: dict[str, Any] = {"request": None, "blockers": []}
         return {

@@ -14,7 +14,14 @@ from lockcore._manager import Grant, LockManager
 from lockcore._types import Message
 from lockcore.engine._async import finished
 from lockcore.engine._codec import dump_parameters
-from lockcore.engine._command import Command, LockRequest, lock_requests, parameters_of, type_name
+from lockcore.engine._command import (
+    Command,
+    LockRequest,
+    command_name,
+    lock_requests,
+    parameters_of,
+    type_name,
+)
 from lockcore.engine._database import Doubt, Turns
 from lockcore.engine._driving import drive, drive_async, require_sync
 from lockcore.engine._progress import Progress
@@ -107,6 +114,7 @@ class CommandRun(TaskStarter):
         self._sequence = 0
         self._grant: Grant | None = None
         self._is_stored = self._is_executed = False
+        self._failure: str | None = None  # what `execute` has raised
         self._end_error: str | None = None
 
     @classmethod
@@ -120,6 +128,7 @@ class CommandRun(TaskStarter):
         has_left_grants: bool,
         parent: CommandRun | None,
         tasks: Iterable[Task],
+        failed_children: Iterable[str] = (),
     ) -> CommandRun:
         """A stored command that is past its execution: it waits for its tasks and children.
 
@@ -142,15 +151,17 @@ class CommandRun(TaskStarter):
         run._is_stored = True
         if row.has_failed:
             run._progress.fail()
+        for child in failed_children:
+            run._progress.fail(f"{child} has failed")
         if not row.is_executed:
-            run._progress.fail("the engine was killed while the command was executed")
+            reason = row.failure or "the engine was killed while the command was executed"
+            run._progress.fail(reason)
         for task in tasks:
             run._progress.add_recovered_task(task)
         return run
 
     def __str__(self) -> str:
-        correlation = "" if self.correlation_id is None else f" ({self.correlation_id})"
-        return f"{type(self.command).__name__} {self.command_id}{correlation}"
+        return command_name(type(self.command).__name__, self.command_id, self.correlation_id)
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -176,30 +187,32 @@ class CommandRun(TaskStarter):
 
     # -- lock, validate, execute: steps of `drive`, in the caller's thread
 
-    @property
-    def manager(self) -> LockManager:
-        return self._services.manager
+    def acquire(self, timeout: float | Unset | None) -> Grant:
+        """Takes the locks, or waits for them until the engine closes."""
+        return self._services.waits.acquire(*self._request(timeout))
 
-    def request(self, timeout: float | Unset | None) -> dict[str, Any]:
-        """The arguments for the manager."""
+    async def acquire_async(self, timeout: float | Unset | None) -> Grant:
+        """The same, awaiting them."""
+        return await self._services.waits.acquire_async(*self._request(timeout))
+
+    def _request(
+        self, timeout: float | Unset | None
+    ) -> tuple[LockManager, dict[str, Any], float | None]:
         if timeout is UNSET:
             timeout = type(self.command)._locks.timeout
-        return {
-            "exclusive": self._locks.exclusive,
-            "shared": self._locks.shared,
-            "owner": self.owner,
-            "timeout": 0 if timeout is UNSET else timeout,
-        }
+        locks, owner = self._locks, self.owner
+        request = {"exclusive": locks.exclusive, "shared": locks.shared, "owner": owner}
+        return self._services.manager, request, 0 if timeout is UNSET else timeout
 
     def not_acquired(self, error: BaseException) -> CommandResult:
         """Refuses the command if the error says so."""
         if isinstance(error, LockConflictError):
             return self._refuse(error.messages or (str(error),), error)
         if isinstance(error, DeadlockError):
-            return self._refuse((str(error),))
+            return self._refuse((str(error),), error)
         self.release()
         if self._parent is None:  # a signal that came just after the locks: nobody has the grant
-            self.manager.release_all(self.owner)
+            self._services.manager.release_all(self.owner)
         self.command._run = None
         raise error
 
@@ -234,7 +247,9 @@ class CommandRun(TaskStarter):
         return self._refuse(reasons)
 
     def _refuse(
-        self, messages: tuple[str | Message, ...], conflict: LockConflictError | None = None
+        self,
+        messages: tuple[str | Message, ...],
+        conflict: LockConflictError | DeadlockError | None = None,
     ) -> CommandResult:
         self.log.info("%s refused: %s", self, "; ".join(map(str, messages)))
         return self._report(CommandState.REFUSED, messages, conflict)
@@ -249,7 +264,8 @@ class CommandRun(TaskStarter):
         if error is not None:
             if isinstance(error, Exception):
                 self.log.error("%s failed", self, exc_info=error)
-            self._progress.fail(_text(error))
+            self._failure = _text(error)
+            self._progress.fail(self._failure)
         with self.store_mutex:  # a thread may be about to store a first task
             has_begun = self._progress.has_begun_something
             is_alone = not has_begun and self._progress.end_execution_if_alone()
@@ -258,6 +274,8 @@ class CommandRun(TaskStarter):
             self.release()
             result = self._report(self._progress.state, self._progress.messages)
         elif is_alone:
+            if error is not None:
+                self._store_failure()
             self._end()
         else:
             error = self._end_execution(error)
@@ -285,7 +303,10 @@ class CommandRun(TaskStarter):
         with self.store_mutex:
             if self._is_stored:
                 self._services.store.end_execution(
-                    self.command_id, is_executed=is_executed, locks=self._long_locks
+                    self.command_id,
+                    is_executed=is_executed,
+                    locks=self._long_locks,
+                    failure=self._failure,
                 )
             # For the row, if a thread is only just about to store the first task.
             self._is_executed = is_executed
@@ -293,6 +314,15 @@ class CommandRun(TaskStarter):
             self._locks = self._long_locks
         if not is_all_kept:
             self._keep(self._long_locks)
+
+    def _store_failure(self) -> None:
+        """Lets the next engine know, should the end take longer than this one lives."""
+        try:
+            self._services.store.end_execution(
+                self.command_id, is_executed=False, locks=self._locks, failure=self._failure
+            )
+        except Exception:
+            self.log.exception("cannot store why %s has failed", self)
 
     def _keep(self, locks: LockRequest) -> None:
         """Gives back all locks but these. A grant ends as a whole, so these get one of their own.
@@ -355,6 +385,13 @@ class CommandRun(TaskStarter):
             self._progress.add_child(command_id, child)
         self._progress.expect_recovered(command_id)
 
+    def child_dropped(self, command_id: str, name: str, *, is_last: bool) -> None:
+        """Goes on without a child that was set aside: it counts as one that has failed."""
+        if is_last:
+            self._has_child_aside = False
+        self._progress.fail(f"{name} has failed")
+        self.done_with(command_id)
+
     @property
     def is_stuck(self) -> bool:
         """Whether it waits for a child that was set aside, or a child of it does."""
@@ -402,7 +439,7 @@ class CommandRun(TaskStarter):
             state,
             self._progress.messages,
             self.correlation_id,
-            fails_parent=has_ends and has_failed,
+            failed_parent_id=self._parent_id if has_ends and has_failed else None,
         )
 
     def end_failed(self, error: BaseException) -> None:
@@ -426,7 +463,7 @@ class CommandRun(TaskStarter):
 
     def end_reported(self, outcome: StoredOutcome) -> None:
         """Reports the committed outcome, and lets the parent know."""
-        if self._parent is not None and outcome.fails_parent:
+        if self._parent is not None and outcome.failed_parent_id is not None:
             self._parent._progress.fail(f"{self} has failed")
         self._report(outcome.state, outcome.messages)
         if self._parent is not None:
@@ -436,7 +473,7 @@ class CommandRun(TaskStarter):
         self,
         state: CommandState,
         messages: tuple[str | Message, ...],
-        conflict: LockConflictError | None = None,
+        conflict: LockConflictError | DeadlockError | None = None,
     ) -> CommandResult:
         result = self._result(state, messages, conflict)
         with self._mutex:
@@ -450,7 +487,7 @@ class CommandRun(TaskStarter):
         self,
         state: CommandState,
         messages: tuple[str | Message, ...],
-        conflict: LockConflictError | None = None,
+        conflict: LockConflictError | DeadlockError | None = None,
     ) -> CommandResult:
         return CommandResult(self.command_id, state, messages, conflict, self.correlation_id)
 

@@ -51,6 +51,11 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "ALTER TABLE {prefix}command ADD COLUMN correlation_id TEXT",
         "ALTER TABLE {prefix}outcome ADD COLUMN correlation_id TEXT",
     ),
+    (
+        # What `execute` has raised, as JSON; the parent that fails because of this outcome.
+        "ALTER TABLE {prefix}command ADD COLUMN failure TEXT",
+        "ALTER TABLE {prefix}outcome ADD COLUMN failed_parent_id TEXT",
+    ),
 )
 """What makes of version 0, which is empty, version 1, and so on. What was released is not edited.
 

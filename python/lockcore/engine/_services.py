@@ -8,12 +8,13 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from lockcore._manager import LockManager
+from lockcore._manager import Grant, LockManager
 from lockcore.engine._ending import Ender
 from lockcore.engine._follower import Follower
 from lockcore.engine._result import CommandResult
-from lockcore.engine._store import Store
+from lockcore.engine._store import Store, StoredCommand
 from lockcore.engine._tasks import TaskBackend
+from lockcore.engine._waiting import LockWaits
 
 __all__ = ["Registry", "Services"]
 
@@ -87,6 +88,26 @@ class Registry:
             run.ended.set()
 
 
+class Parent(Protocol):
+    """A command that waits for a child which was set aside."""
+
+    def child_dropped(self, command_id: str, name: str, *, is_last: bool) -> None:
+        """Told that the child has failed, and whether no other one is set aside."""
+
+
+@dataclass(slots=True)
+class SetAside:
+    """A stored command that the recovery could not take up, and what is held for it."""
+
+    row: StoredCommand
+    reason: str
+    task_ids: list[str]
+    child_ids: list[str]
+    grant: Grant | None
+    has_left_grants: bool
+    parent: Parent | None
+
+
 @dataclass(slots=True)
 class Services:
     """What a command needs of its engine."""
@@ -97,6 +118,8 @@ class Services:
     follower: Follower
     ender: Ender
     registry: Registry
+    waits: LockWaits
+    set_aside: dict[str, SetAside] = field(default_factory=dict)
     sequence: int = 0
     mutex: threading.Lock = field(default_factory=threading.Lock)
 

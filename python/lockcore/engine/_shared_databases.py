@@ -6,11 +6,11 @@ import contextlib
 import functools
 import sqlite3
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy
 
-from lockcore.engine._database import Database, Dialect, Doubt, Work
+from lockcore.engine._database import Database, Dialect, Doubt, Values, Work
 from lockcore.engine._postgresql import PostgresqlDatabase
 from lockcore.engine._result import StoreError
 from lockcore.engine._sqlalchemy import SqlAlchemyDatabase, translated
@@ -60,10 +60,14 @@ def engine_opener(engine: sqlalchemy.Engine) -> Callable[[], Database]:
 
 
 class SharedSqliteDatabase(SqlAlchemyDatabase):
-    """A file that others write, too. One connection, in turns; the lock file keeps engines out."""
+    """A file that others write, too, in turns; the lock file keeps engines out.
+
+    Each block of a user has a connection of its own, so whatever is done with it ends with it.
+    """
 
     _dialect = Dialect(prefix="lockcore_", serial="INTEGER PRIMARY KEY")
     _guard: sqlite3.Connection | None = None
+    _lent: sqlalchemy.Connection | None = None
 
     def _open(self) -> None:
         connection = self._detached()
@@ -75,7 +79,7 @@ class SharedSqliteDatabase(SqlAlchemyDatabase):
                     f"cannot open store {self._name!r}: a database in memory cannot be shared:"
                     " use 'sqlite://'"
                 )
-            connection.exec_driver_sql("PRAGMA synchronous = FULL")
+        _make_durable(connection)
         try:
             self._guard = lock_file(path)
         except sqlite3.Error as error:
@@ -90,7 +94,9 @@ class SharedSqliteDatabase(SqlAlchemyDatabase):
         if self._own is not None:
             return self._own
         with translated(self._name):  # a signal had come at a bad time
-            return self._detached()
+            connection = self._detached()
+            _make_durable(connection)
+            return connection
 
     def _begin(self, connection: sqlalchemy.Connection) -> None:
         driver = connection.connection.dbapi_connection
@@ -99,17 +105,28 @@ class SharedSqliteDatabase(SqlAlchemyDatabase):
             with translated(self._name):
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
 
+    def read(self, statement: str, values: Values, /) -> list[Any]:
+        if self._turns.is_mine and self._lent is not None:  # nobody else could read meanwhile
+            return self._work(self._lent).fetch(statement, values)
+        return super().read(statement, values)
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Work]:
-        with self._turns:
-            connection = self._connected()
+        with self._turns, contextlib.ExitStack() as opened:
             with translated(self._name):
+                connection = opened.enter_context(self._engine.connect())
+                connection.detach()  # what is set on it is not for other users of the pool
+                _make_durable(connection)
                 transaction = connection.begin()
-            with self._block(connection, transaction) as work:
-                self._begin(connection)
-                yield work
-            with translated(self._name):
-                transaction.commit()
+            self._lent = connection
+            try:
+                with self._block(connection, transaction) as work:
+                    self._begin(connection)
+                    yield work
+                with translated(self._name):
+                    transaction.commit()
+            finally:
+                self._lent = None
 
     def was_committed(self, doubt: Doubt, /) -> bool:
         raise StoreError(f"no outcome is ever unknown here: {doubt}")
@@ -121,3 +138,10 @@ class SharedSqliteDatabase(SqlAlchemyDatabase):
         super().close()
         if self._guard is not None:
             self._guard.close()
+
+
+def _make_durable(connection: sqlalchemy.Connection) -> None:
+    """Has each commit wait for the disk. SQLite takes that outside a transaction only."""
+    driver = connection.connection.dbapi_connection
+    assert isinstance(driver, sqlite3.Connection)
+    driver.execute("PRAGMA synchronous = FULL").close()

@@ -134,8 +134,9 @@ class SqlAlchemyDatabase(ABC):
             if transaction.is_active:
                 work.fetch(_PROBE, {})
         except BaseException:
-            with contextlib.suppress(SQLAlchemyError):
-                transaction.rollback()
+            if not connection.closed:
+                with contextlib.suppress(SQLAlchemyError):
+                    transaction.rollback()
             raise
         if not transaction.is_active:
             raise UnknownOutcomeError("the transaction was ended inside its block, too early")
@@ -217,6 +218,8 @@ class SqlAlchemyWork:
     def _executed(
         self, statement: str, values: Values | Sequence[Values]
     ) -> sqlalchemy.CursorResult[Any]:
+        if self.connection.closed:
+            raise StoreError("the connection was closed inside the block of its transaction")
         with translated(self._name):
             return self.connection.execute(_text(self._dialect, statement), values)
 

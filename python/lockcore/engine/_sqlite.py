@@ -8,7 +8,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, Self, TypeVar
 
 from lockcore.engine._database import (
     Dialect,
@@ -49,22 +49,14 @@ class SqliteDatabase:
         with contextlib.ExitStack() as opened, self._translated("open"):
             if path:
                 opened.enter_context(contextlib.closing(lock_file(path)))
-            self._connection = opened.enter_context(
-                contextlib.closing(
-                    sqlite3.connect(
-                        path or ":memory:",
-                        isolation_level=None,
-                        check_same_thread=False,
-                        timeout=10.0,
-                    )
-                )
-            )
+            self._connection = self._connected()
+            opened.callback(sqlite3.Connection.close, self._connection)
             self._prepare()
             self._opened = opened.pop_all()
 
     def write(self, work: Callable[[Work], T], undo: Callable[[Work], None] | None = None, /) -> T:
         del undo  # a commit that raises has changed nothing
-        with self._turns, self._transaction() as transaction:
+        with self._turns, self._transaction(self._connection) as transaction:
             return work(transaction)
 
     def read(self, statement: str, values: Values, /) -> list[Any]:
@@ -73,9 +65,13 @@ class SqliteDatabase:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Work]:
-        with self._turns, self._transaction() as transaction:
+        with (
+            self._turns,
+            self._lent() as connection,
+            self._transaction(connection) as transaction,
+        ):
             yield transaction
-            if not self._connection.in_transaction:
+            if not connection.in_transaction:
                 raise UnknownOutcomeError("the transaction was ended inside its block, too early")
 
     def was_committed(self, doubt: Doubt, /) -> bool:
@@ -89,18 +85,42 @@ class SqliteDatabase:
             self._opened.close()
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[Work]:
-        with self._translated("write to"):
-            self._connection.execute("BEGIN IMMEDIATE")
+    def _lent(self) -> Iterator[sqlite3.Connection]:
+        """A connection for a block of a user, of no use after it; memory has but the one."""
+        if not self._name:
+            yield self._connection
+            return
+        with self._translated("open"):
+            connection = self._connected()
         try:
-            yield _SqliteWork(self, self._connection)
-            if self._connection.in_transaction:
+            with self._translated("open"):
+                connection.execute("PRAGMA synchronous = FULL")
+            yield connection
+        finally:
+            sqlite3.Connection.close(connection)
+
+    @contextlib.contextmanager
+    def _transaction(self, connection: sqlite3.Connection) -> Iterator[Work]:
+        with self._translated("write to"):
+            connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield _SqliteWork(self, connection)
+            if connection.in_transaction:
                 with self._translated("write to"):
-                    self._connection.execute("COMMIT")
+                    connection.execute("COMMIT")
         except BaseException:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             raise
+
+    def _connected(self) -> sqlite3.Connection:
+        return sqlite3.connect(
+            self._name or ":memory:",
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=10.0,
+            factory=_Connection,
+        )
 
     @contextlib.contextmanager
     def _translated(self, verb: str) -> Iterator[None]:
@@ -115,11 +135,14 @@ class SqliteDatabase:
         check_version(self._name, version)
         is_empty = not self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if self._pragma("application_id") != _APPLICATION_ID and not (version == 0 and is_empty):
-            raise StoreError(f"{self._name!r} is a database of something else, not a store")
+            raise StoreError(
+                f"{self._name!r} is a database of something else, not a store: to keep the state"
+                " beside other data, give a sqlalchemy.Engine of it"
+            )
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
         for step in range(version, SCHEMA_VERSION):
-            with self._transaction() as transaction:
+            with self._transaction(self._connection) as transaction:
                 for statement in MIGRATIONS[step]:
                     transaction.execute(statement)
                 self._connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
@@ -127,6 +150,28 @@ class SqliteDatabase:
 
     def _pragma(self, name: str) -> int:
         return int(self._connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+class _Connection(sqlite3.Connection):
+    """A connection whose transactions are ended by the engine, whatever a user has called."""
+
+    def close(self) -> None:
+        _refuse("closed")
+
+    def commit(self) -> None:
+        _refuse("committed")
+
+    def rollback(self) -> None:
+        _refuse("rolled back")
+
+    def __enter__(self) -> Self:
+        _refuse("committed")
+
+
+def _refuse(what: str) -> NoReturn:
+    raise sqlite3.ProgrammingError(
+        f"the connection of a transaction is not {what} in its block: its end does what is due"
+    )
 
 
 class _SqliteWork:

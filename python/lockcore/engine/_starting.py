@@ -41,6 +41,7 @@ class TaskStarter(ABC):
     _locks: LockRequest
     _is_stored: bool
     _is_executed: bool
+    _failure: str | None
 
     @abstractmethod
     def _watch(self, task_id: str) -> None:
@@ -49,6 +50,10 @@ class TaskStarter(ABC):
     @abstractmethod
     def _end(self) -> None:
         """Has the command brought to its end."""
+
+    @property
+    def _parent_id(self) -> str | None:
+        return None if self._parent is None else self._parent.command_id
 
     @property
     def store(self) -> Store:
@@ -169,8 +174,9 @@ class TaskStarter(ABC):
             type=self._type,
             parameters=self._parameters,
             owner=self.owner,
-            parent_id=None if self._parent is None else self._parent.command_id,
+            parent_id=self._parent_id,
             locks=self._locks,
             is_executed=self._is_executed,
             correlation_id=self.correlation_id,
+            failure=self._failure,
         )

@@ -9,7 +9,7 @@ from typing import Final
 
 from lockcore._types import Message
 from lockcore.engine._codec import dump_keys, dump_message, load_keys, load_message
-from lockcore.engine._command import LockRequest
+from lockcore.engine._command import LockRequest, class_name, command_name
 from lockcore.engine._database import Database, Values, Work
 from lockcore.engine._result import CommandState
 
@@ -21,9 +21,9 @@ _OUTCOMES_KEPT: Final = 10_000
 _ADD_COMMAND: Final = """
     INSERT INTO {prefix}command
     (command_id, sequence, type, parameters, owner, parent_id, locks, is_executed, has_failed,
-     correlation_id)
+     correlation_id, failure)
     VALUES (:command_id, :sequence, :type, :parameters, :owner, :parent_id, :locks, :is_executed,
-            :has_failed, :correlation_id)
+            :has_failed, :correlation_id, :failure)
     ON CONFLICT (command_id) DO NOTHING
 """
 _ADD_TASK: Final = """
@@ -33,16 +33,17 @@ _ADD_TASK: Final = """
 _DROP_COMMAND: Final = "DELETE FROM {prefix}command WHERE command_id = :command_id"
 _DROP_TASK: Final = "DELETE FROM {prefix}task WHERE task_id = :task_id"
 _END_EXECUTION: Final = """
-    UPDATE {prefix}command SET is_executed = :is_executed, locks = :locks
+    UPDATE {prefix}command
+    SET is_executed = :is_executed, locks = :locks, failure = :failure
     WHERE command_id = :command_id
 """
 _FAIL_PARENT: Final = """
-    UPDATE {prefix}command SET has_failed = 1
-    WHERE command_id = (SELECT parent_id FROM {prefix}command WHERE command_id = :command_id)
+    UPDATE {prefix}command SET has_failed = 1 WHERE command_id = :failed_parent_id
 """
 _ADD_OUTCOME: Final = """
-    INSERT INTO {prefix}outcome (command_id, type, state, messages, correlation_id)
-    VALUES (:command_id, :type, :state, :messages, :correlation_id)
+    INSERT INTO {prefix}outcome
+    (command_id, type, state, messages, correlation_id, failed_parent_id)
+    VALUES (:command_id, :type, :state, :messages, :correlation_id, :failed_parent_id)
     ON CONFLICT (command_id) DO UPDATE SET state = excluded.state, messages = excluded.messages
 """
 _DROP_OLD_OUTCOMES: Final = """
@@ -55,8 +56,14 @@ _OUTCOME: Final = """
 """
 _COMMANDS: Final = """
     SELECT command_id, sequence, type, parameters, owner, parent_id, locks, is_executed,
-           has_failed, correlation_id
+           has_failed, correlation_id, failure
     FROM {prefix}command ORDER BY sequence
+"""
+_FAILED_CHILDREN: Final = """
+    SELECT outcome.failed_parent_id, outcome.command_id, outcome.type, outcome.correlation_id
+    FROM {prefix}outcome AS outcome
+    JOIN {prefix}command AS parent ON parent.command_id = outcome.failed_parent_id
+    ORDER BY outcome.sequence
 """
 _IS_TASK: Final = "SELECT 1 FROM {prefix}task WHERE task_id = :task_id"
 _TASKS: Final = "SELECT command_id, task_id, spec FROM {prefix}task ORDER BY sequence"
@@ -72,7 +79,11 @@ class StoredTask:
 
 @dataclass(slots=True)
 class StoredCommand:
-    """A command with what is needed to rebuild it, and the locks that it holds."""
+    """A command with what is needed to rebuild it, and the locks that it holds.
+
+    Attributes:
+        failure: What `execute` has raised; None as well if it was cut off.
+    """
 
     command_id: str
     sequence: int
@@ -84,6 +95,7 @@ class StoredCommand:
     is_executed: bool = False
     has_failed: bool = False
     correlation_id: str | None = None
+    failure: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +103,7 @@ class StoredOutcome:
     """How a command has ended.
 
     Attributes:
-        fails_parent: Whether its parent must end with failure because of it.
+        failed_parent_id: The parent that must end with failure because of it.
         is_committed: Whether it was put into the store together with what the end action wrote.
     """
 
@@ -100,7 +112,7 @@ class StoredOutcome:
     state: CommandState
     messages: tuple[str | Message, ...]
     correlation_id: str | None = None
-    fails_parent: bool = False
+    failed_parent_id: str | None = None
     is_committed: bool = False
 
 
@@ -159,12 +171,15 @@ class Store:
         rows = [{"task_id": task_id} for task_id in task_ids]
         self._database.write(lambda work: work.execute(_DROP_TASK, rows))
 
-    def end_execution(self, command_id: str, *, is_executed: bool, locks: LockRequest) -> None:
-        """Notes that `execute` has ended, whether well, and which locks it leaves."""
+    def end_execution(
+        self, command_id: str, *, is_executed: bool, locks: LockRequest, failure: str | None = None
+    ) -> None:
+        """Notes that `execute` has ended, whether well, if not why, and which locks it leaves."""
         row = {
             "command_id": command_id,
             "is_executed": int(is_executed),
             "locks": _dump_locks(locks),
+            "failure": _dump_failure(failure),
         }
         self._database.write(lambda work: work.execute(_END_EXECUTION, [row]))
 
@@ -181,7 +196,7 @@ class Store:
         another one.
         """
         rows = [_outcome_values(outcome) for outcome in outcomes]
-        failed = [{"command_id": row.command_id} for row in outcomes if row.fails_parent]
+        failed = [row for row in rows if row["failed_parent_id"] is not None]
         tasks = [{"task_id": task_id} for task_id in forgotten]
 
         def replace(work: Work) -> None:
@@ -226,6 +241,7 @@ class Store:
                 bool(is_executed),
                 bool(has_failed),
                 correlation_id,
+                None if failure is None else json.loads(failure),
             )
             for (
                 command_id,
@@ -238,8 +254,19 @@ class Store:
                 is_executed,
                 has_failed,
                 correlation_id,
+                failure,
             ) in self._database.read(_COMMANDS, {})
         ]
+
+    def failed_children(self) -> dict[str, list[str]]:
+        """By parent that has not ended, the names of its children whose failures are its own."""
+        found: dict[str, list[str]] = {}
+        for parent_id, command_id, type_name, correlation_id in self._database.read(
+            _FAILED_CHILDREN, {}
+        ):
+            name = command_name(class_name(type_name), command_id, correlation_id)
+            found.setdefault(parent_id, []).append(name)
+        return found
 
     def tasks(self) -> dict[str, list[StoredTask]]:
         """All tasks by the id of their command, in the order of their start."""
@@ -261,7 +288,12 @@ def _command_values(row: StoredCommand) -> Values:
         "is_executed": int(row.is_executed),
         "has_failed": int(row.has_failed),
         "correlation_id": row.correlation_id,
+        "failure": _dump_failure(row.failure),
     }
+
+
+def _dump_failure(failure: str | None) -> str | None:
+    return None if failure is None else json.dumps(failure)  # which escapes what no database takes
 
 
 def _task_values(task: StoredTask, command_id: str) -> Values:
@@ -275,6 +307,7 @@ def _outcome_values(outcome: StoredOutcome) -> Values:
         "state": outcome.state.value,
         "messages": json.dumps([dump_message(message) for message in outcome.messages]),
         "correlation_id": outcome.correlation_id,
+        "failed_parent_id": outcome.failed_parent_id,
     }
 
 
