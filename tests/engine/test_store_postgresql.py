@@ -18,9 +18,9 @@ from test_transactions import Plain, Record, write, write_and_start, write_at_en
 
 from lockcore import LockManager
 from lockcore.engine import Engine, StoreError
+from services import require_module
 from support import Background, eventually
 
-module_of_postgresql = pytest.importorskip("lockcore.engine._postgresql")
 pytestmark = pytest.mark.timeout(120)  # servers die and start again
 
 Script = dict[str, Callable[[Any], Any]]
@@ -99,14 +99,14 @@ def test_password_is_in_no_message(postgresql: Postgresql) -> None:
 
 
 def test_url_that_cannot_be_read_is_refused_without_its_password() -> None:
-    pytest.importorskip("psycopg")
+    require_module("psycopg")
     with pytest.raises(ValueError, match="the URL of the store cannot be read") as caught:
         Engine(store="postgresql://postgres:secret@server:port/database")
     assert "secret" not in str(caught.value)
 
 
 def test_store_without_a_server_is_refused(tmp_path: Any) -> None:
-    pytest.importorskip("psycopg")
+    require_module("psycopg")
     with pytest.raises(StoreError, match=r"cannot use store 'postgresql.*No such file"):
         Engine(store=f"postgresql://postgres@/postgres?host={tmp_path}").open()
 
@@ -282,7 +282,7 @@ def test_command_whose_commit_nobody_answers_for_ends_with_failure(
             command.start_task("copy")
             proxy.lose(lost, and_go=True)
 
-    monkeypatch.setattr(module_of_postgresql, "_ASKING", 0.0)
+    monkeypatch.setattr("lockcore.engine._postgresql._ASKING", 0.0)
     Record.script["execute"] = execute
     with proxied(postgresql) as (proxy, url):
         engine = new_engine(url)
@@ -315,7 +315,7 @@ def test_end_action_writes_once_though_its_commit_is_lost(
             proxy.lose(losses.pop(), and_go=and_go)
 
     if and_go:
-        monkeypatch.setattr(module_of_postgresql, "_ASKING", 0.0)
+        monkeypatch.setattr("lockcore.engine._postgresql._ASKING", 0.0)
     Record.script.update(execute=lambda command: command.start_task("copy"), end_successfully=end)
     with proxied(postgresql) as (proxy, url):
         engine = new_engine(url)
