@@ -86,9 +86,9 @@ class Run:
             return None
         return Value.of(spread, info.get("best_ratios", {}).get(reference))
 
-    def entry(self, case: str, name: str) -> Value | None:
-        """Returns: something else that was saved of lockcore's part in a case."""
-        saved = (self.info(case) or {}).get(name)
+    def entry(self, case: str, name: str, rival: str = "lockcore") -> Value | None:
+        """Returns: something else that was saved of a rival's part in a case."""
+        saved = (self.info(case, rival) or {}).get(name)
         if saved is None:
             return None
         return Value.of(saved) if isinstance(saved, list) else Value.exactly(saved)

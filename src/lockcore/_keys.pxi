@@ -27,7 +27,6 @@ cdef extern from "Python.h":
     Py_ssize_t PyUnicode_GET_LENGTH(object)
     void *PyUnicode_DATA(object)
     long long PyLong_AsLongLongAndOverflow(object, int *overflow) except? -1
-    PyTypeObject PyUnicode_Type
     PyTypeObject PyBytes_Type
 
 cdef enum:
@@ -71,9 +70,24 @@ cdef extern from *:
         Py_XDECREF(high);
         return high != NULL ? 0 : -1;
     }
+
+    /* Most strings have been hashed before, and a call costs more than a look. Without the GIL
+     * somebody may be hashing it right now. */
+    static inline Py_hash_t
+    lc_text_hash(PyObject *text)
+    {
+    #ifndef Py_GIL_DISABLED
+        Py_hash_t known = ((PyASCIIObject *)text)->hash;
+        if (known != -1) {
+            return known;
+        }
+    #endif
+        return PyUnicode_Type.tp_hash(text);
+    }
     """
     object lc_int_to_bytes(object, object, object, object, object)
     int lc_halves_of_uuid(object, object, object, uint64_t *) except -1
+    Py_hash_t lc_text_hash(object) noexcept
 
 
 cdef object uuid_type = UUID
@@ -102,7 +116,7 @@ cdef inline void name_text(object text, const void **data, uint32_t *size, uint8
     data[0] = PyUnicode_DATA(text)
     size[0] = <uint32_t> (PyUnicode_GET_LENGTH(text) * width)
     kind[0] = <uint8_t> (LC_STR1 if width == 1 else LC_STR2 if width == 2 else LC_STR4)
-    bits[0] = <uint64_t> PyUnicode_Type.tp_hash(text)
+    bits[0] = <uint64_t> lc_text_hash(text)
 
 
 cdef struct kept_t:
