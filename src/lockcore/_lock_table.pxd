@@ -111,6 +111,8 @@ cdef extern from "lock_table.h" nogil:
         uint64_t *wait_bins
 
     lc_table *lc_table_new()
+    void lc_table_guard(lc_table *table)
+    void lc_table_unguard(lc_table *table)
     lc_request *lc_table_free(lc_table *table)
     lc_request *lc_next_ended(const lc_request *request)
     void lc_table_close(lc_table *table)

@@ -223,17 +223,17 @@ cdef int park(Table table, lc_request *request, int64_t deadline, lc_rows *rows)
                 woken = PyThread_acquire_lock_timed(
                     request.waiter.parker, max(until - now, 0) // 1000, 1
                 )
-                now = lc_now()
-                if lc_request_state(request) == LC_HELD:
-                    status = LC_OK
-                elif woken == PY_LOCK_ACQUIRED or now >= look:
-                    look = FOR_EVER
-                    status = lc_break_deadlock(table.table, request, rows)
-                if status == LC_QUEUED and now >= deadline:
-                    status = lc_cancel(table.table, request, True, rows)
-                elif status == LC_NO_MEMORY:
-                    if lc_cancel(table.table, request, False, NULL) == LC_OK:
-                        lc_release(table.table, request)  # nobody is told of the grant
+            now = lc_now()
+            if lc_request_state(request) == LC_HELD:
+                status = LC_OK
+            elif woken == PY_LOCK_ACQUIRED or now >= look:
+                look = FOR_EVER
+                status = lc_break_deadlock(table.table, request, rows)
+            if status == LC_QUEUED and now >= deadline:
+                status = lc_cancel(table.table, request, True, rows)
+            elif status == LC_NO_MEMORY:
+                if lc_cancel(table.table, request, False, NULL) == LC_OK:
+                    lc_release(table.table, request)  # nobody is told of the grant
             if woken == PY_LOCK_INTR:
                 check_signals(table.table, request, status)
                 if table.generation != generation:

@@ -34,9 +34,10 @@ typedef struct lc_array {
 struct lc_table {
     /* Read by every operation, written by a resize. */
     _Atomic(lc_array *) array;
+    atomic_uint n_unguarded;                /* who may be inside without the callers' mutex */
     atomic_uchar closed;
     atomic_uchar resize_is_due;
-    char apart_1[LC_BUCKET_BYTES - 2 - sizeof(void *)];
+    char apart_1[LC_BUCKET_BYTES - 2 - sizeof(atomic_uint) - sizeof(void *)];
 
     /* Written by every grant. */
     atomic_uint_fast64_t grants;            /* tokens given out */
@@ -209,6 +210,25 @@ void lc_check_bucket(const lc_bucket *bucket);
 #endif
 
 /* ---- lock_table.c ---- */
+
+/* Returns: whether the callers let in one thread at a time. */
+static inline bool
+lc_is_guarded(const lc_table *table)
+{
+    /* Relaxed: it changes under the callers' mutex only. Who is inside without that is counted
+     * himself, and so reads something else than 0 whatever others do. */
+    return atomic_load_explicit(&table->n_unguarded, memory_order_relaxed) == 0;
+}
+
+/* Takes a bucket's mutex. Where one thread at a time is inside there is nobody to keep out, and to
+ * take it would cost more than all that is done under it. To open it then is harmless. */
+static inline void
+lc_lock(const lc_table *table, lc_bucket *bucket)
+{
+    if (!lc_is_guarded(table)) {
+        lc_mutex_lock(&bucket->mutex);
+    }
+}
 
 /* Locks the buckets of the request, in order; none if it has no keys.
  * Returns: the array they are in, which cannot change before they are unlocked. */

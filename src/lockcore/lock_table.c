@@ -11,7 +11,7 @@ lock_bucket(lc_table *table, uint64_t hash)
         lc_array *array = atomic_load_explicit(&table->array, memory_order_acquire);
         lc_bucket *bucket = lc_bucket_of(array, hash);
         LC_SYNC("bucket-chosen");
-        lc_mutex_lock(&bucket->mutex);
+        lc_lock(table, bucket);
         /* A resize holds every mutex of the array it replaces, so an array that is
          * current under one of its mutexes stays so. */
         if (LC_LIKELY(array == atomic_load_explicit(&table->array, memory_order_acquire))) {
@@ -39,7 +39,7 @@ lc_lock_buckets(lc_table *table, const lc_request *request)
         lc_bucket *next = lc_bucket_of(array, request->links[i].key.hash);
         if (next != bucket) {
             bucket = next;
-            lc_mutex_lock(&bucket->mutex);
+            lc_lock(table, bucket);
         }
     }
     return array;
@@ -65,7 +65,7 @@ lc_lock_table(lc_table *table)
     lc_array *array = atomic_load_explicit(&table->array, memory_order_relaxed);
     lc_bucket *end = array->buckets + ((size_t)1 << array->bits);
     while (++bucket < end) {
-        lc_mutex_lock(&bucket->mutex);
+        lc_lock(table, bucket);
     }
     return array;
 }
@@ -80,13 +80,23 @@ lc_unlock_table(lc_array *array)
 
 /* ---- granting and releasing ------------------------------------------------ */
 
+static inline uint64_t
+next_token(lc_table *table)
+{
+    if (!lc_is_guarded(table)) {
+        return atomic_fetch_add_explicit(&table->grants, 1, memory_order_relaxed) + 1;
+    }
+    uint64_t token = atomic_load_explicit(&table->grants, memory_order_relaxed) + 1;
+    atomic_store_explicit(&table->grants, token, memory_order_relaxed);
+    return token;
+}
+
 /* Requires: the mutexes of its buckets, if it has keys. Keeps: tokens of one key
  * grow in the order of its grants. */
 static inline void
 mark_granted(lc_table *table, lc_request *request, int64_t now)
 {
-    uint64_t grants = atomic_fetch_add_explicit(&table->grants, 1, memory_order_relaxed);
-    request->token = grants + 1;
+    request->token = next_token(table);
     request->since = now;
     atomic_store_explicit(&request->state, LC_HELD, memory_order_release);
 }
@@ -187,7 +197,7 @@ lock_few(lc_table *table, const lc_request *request, uint32_t n, lc_bucket **buc
         for (uint32_t i = 1; i < n; i++) {
             buckets[i] = lc_bucket_of(array, request->links[i].key.hash);
             if (LC_LIKELY(buckets[i] != buckets[i - 1])) {
-                lc_mutex_lock(&buckets[i]->mutex);
+                lc_lock(table, buckets[i]);
             }
         }
     }
@@ -486,8 +496,29 @@ lc_table_new(void)
         return NULL;
     }
     atomic_init(&table->array, array);
+    atomic_init(&table->n_unguarded, 1);
     lc_register_table(table);
     return table;
+}
+
+static void
+change_unguarded(lc_table *table, unsigned change)
+{
+    /* No read-modify-write: the callers' mutex is held. */
+    unsigned n = atomic_load_explicit(&table->n_unguarded, memory_order_relaxed);
+    atomic_store_explicit(&table->n_unguarded, n + change, memory_order_relaxed);
+}
+
+void
+lc_table_guard(lc_table *table)
+{
+    change_unguarded(table, -1u);
+}
+
+void
+lc_table_unguard(lc_table *table)
+{
+    change_unguarded(table, 1);
 }
 
 static void

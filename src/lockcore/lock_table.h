@@ -1,8 +1,8 @@
 /* The lock table: which requests hold or wait for which keys.
  *
  * Plain C, no Python. Every function may be called from any thread, without any
- * outer lock. None blocks: waiting is the caller's, who parks when told
- * LC_QUEUED and is called back through lc_waiter.wake.
+ * outer lock, unless lc_table_guard() has promised one. None blocks: waiting is the caller's, who
+ * parks when told LC_QUEUED and is called back through lc_waiter.wake.
  *
  * README.md in this folder has the structures, the invariants and the order in
  * which mutexes are taken.
@@ -180,6 +180,15 @@ typedef struct lc_statistics {
 
 /* Returns: an empty table, or NULL without memory. */
 lc_table *lc_table_new(void);
+
+/* A table is new with its own mutexes in use. Callers who have a mutex of their own, as the GIL,
+ * and are inside only with that, guard it: then the table's need not be taken, which is most of
+ * what a short operation costs. They open their mutex at most in `wake` and in what
+ * lc_call_after_waking() has set. Whoever goes inside without it, or lets somebody, calls
+ * lc_table_unguard() before and lc_table_guard() after.
+ * Both require the callers' mutex or, before the table is shared, nothing. */
+void lc_table_guard(lc_table *table);
+void lc_table_unguard(lc_table *table);
 
 /* Frees the table. Nobody else may be using it or waiting in it.
  * Returns: what it still held, now ENDED, one reference each for

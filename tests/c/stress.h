@@ -67,6 +67,22 @@ typedef struct stress_counts {
 
 extern stress_counts counts;
 
+/* Whether a mutex guards the table in this round: lc_table_guard(). */
+extern bool is_guarded;
+
+/* Around each call of the table. Between them the mutex is held or, by chance, the table knows that
+ * somebody comes without it. */
+void enter_table(void);
+void leave_table(void);
+
+#define INSIDE(call)                                                                               \
+    ({                                                                                             \
+        enter_table();                                                                             \
+        __typeof__(call) result_ = (call);                                                         \
+        leave_table();                                                                             \
+        result_;                                                                                   \
+    })
+
 /* Counts a request that was made. */
 lc_request *counted(lc_request *request);
 void drop(lc_request *request);

@@ -44,6 +44,50 @@ counted(lc_request *request)
     return request;
 }
 
+bool is_guarded;
+static pthread_mutex_t guard = PTHREAD_MUTEX_INITIALIZER;
+static _Thread_local bool has_guard, is_unguarded;
+static _Thread_local uint64_t calls;
+
+void
+enter_table(void)
+{
+    if (is_guarded) {
+        pthread_mutex_lock(&guard);
+        has_guard = true;
+        is_unguarded = chance(&calls, 10);
+        if (is_unguarded) {
+            lc_table_unguard(stress_table);
+            has_guard = false;
+            pthread_mutex_unlock(&guard);
+        }
+    }
+}
+
+void
+leave_table(void)
+{
+    if (is_guarded) {
+        if (is_unguarded) {
+            pthread_mutex_lock(&guard);
+            lc_table_guard(stress_table);
+        }
+        has_guard = false;
+        pthread_mutex_unlock(&guard);
+    }
+}
+
+/* Lets others in, in the middle of a call. */
+static void
+open_guard(void)
+{
+    if (has_guard && chance(&calls, 50)) {
+        pthread_mutex_unlock(&guard);
+        lc_yield_thread();
+        pthread_mutex_lock(&guard);
+    }
+}
+
 static void
 post(parker *parker)
 {
@@ -58,6 +102,7 @@ wake(lc_request *request)
 {
     post(request->waiter->parker);
     drop(request);
+    open_guard();
 }
 
 static lc_waiter *
@@ -128,11 +173,11 @@ park(worker *worker, lc_request *request, int64_t timeout)
             status = LC_OK;
         } else if (was_posted || now >= look) {
             look = INT64_MAX;
-            status = lc_break_deadlock(stress_table, request, &rows);
+            status = INSIDE(lc_break_deadlock(stress_table, request, &rows));
         }
         if (status == LC_QUEUED && now >= deadline) {
             bool lists = now & 1;
-            status = lc_cancel(stress_table, request, true, lists ? &rows : NULL);
+            status = INSIDE(lc_cancel(stress_table, request, true, lists ? &rows : NULL));
             REQUIRE(!lists || status != LC_CONFLICT || rows.n > 0);
             atomic_fetch_add(&counts.timed_out, status == LC_CONFLICT);
         }
@@ -158,14 +203,14 @@ acquire(worker *worker, lc_request *request, bool may_wait_for_ever)
     lc_rows blockers = {0};
     lc_status status;
     if (chance(random, 30)) {
-        status = lc_try_acquire(stress_table, request);
+        status = INSIDE(lc_try_acquire(stress_table, request));
     } else if (chance(random, 10)) {
-        status = lc_acquire(stress_table, request, NULL, &blockers);
+        status = INSIDE(lc_acquire(stress_table, request, NULL, &blockers));
         REQUIRE((status == LC_CONFLICT) == (blockers.n > 0));
         lc_rows_clear(&blockers, dispose);
     } else {
         lc_waiter *waiter = new_waiter();
-        status = lc_acquire(stress_table, request, waiter, NULL);
+        status = INSIDE(lc_acquire(stress_table, request, waiter, NULL));
         if (request->waiter != waiter) {
             pthread_mutex_destroy(&((parker *)waiter->parker)->mutex);
             pthread_cond_destroy(&((parker *)waiter->parker)->changed);
@@ -184,7 +229,7 @@ acquire(worker *worker, lc_request *request, bool may_wait_for_ever)
 void
 cancel(lc_request *request)
 {
-    if (lc_cancel(stress_table, request, false, NULL) == LC_CONFLICT) {
+    if (INSIDE(lc_cancel(stress_table, request, false, NULL)) == LC_CONFLICT) {
         atomic_fetch_add(&counts.cancelled, 1);
         post(request->waiter->parker);
     }

@@ -15,6 +15,8 @@ world_begin(world *world, const script *script)
     world->script = script;
     world->table = table != NULL ? table : lc_table_new();
     REQUIRE(world->table != NULL);
+    /* Alone we may say that the table is guarded or that it is not: whatever comes is the same. */
+    (lc_is_guarded(world->table) ? lc_table_unguard : lc_table_guard)(world->table);
 }
 
 void

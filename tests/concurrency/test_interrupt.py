@@ -111,7 +111,7 @@ def test_manager_works_after_an_interrupt(report):
 
 
 WITH_HANDLER = """
-import json, os, signal, sys, threading
+import json, os, signal, sys, threading, time
 from lockcore import LockManager, LockTimeoutError
 
 manager = LockManager()
@@ -214,7 +214,7 @@ for _ in range(200):
         try:
             manager.acquire(exclusive=["a"], owner="me")
             while True:
-                threading.Event().wait(0.001)
+                time.sleep(1)  # until the signal: a lock of threading's may break by it
         finally:
             queued = len(manager.waiters("a"))
     except KeyboardInterrupt:
