@@ -47,7 +47,7 @@ lc_downgrade(lc_table *table, lc_request *request)
         }
         mark_queues(array, request);
     }
-    lc_unlock_buckets(array, request);
+    lc_unlock_buckets(table, array, request);
     if (held) {
         lc_open_keys(table, request);
     }
@@ -140,7 +140,7 @@ transfer_once(lc_table *table, lc_request *request, lc_owner_box *box, bool is_u
         status =
             request->n_upgrades > 0 ? LC_BUSY : change_owner(table, array, request, box, blockers);
     }
-    lc_unlock_buckets(array, request);
+    lc_unlock_buckets(table, array, request);
     if (status == LC_OK) {
         lc_open_keys(table, request);
         lc_open_siblings(table, request);
@@ -208,7 +208,7 @@ lc_begin_upgrade(lc_table *table, lc_request *request)
             box = NULL;
         }
     }
-    lc_unlock_buckets(array, request);
+    lc_unlock_buckets(table, array, request);
     lc_mutex_unlock(&table->wait_mutex);
     free(box);
     return status;
@@ -254,7 +254,7 @@ lc_end_upgrade(lc_table *table, lc_request *request, lc_request *upgrade)
         }
         status = LC_OK;
     }
-    lc_unlock_buckets(array, request);
+    lc_unlock_buckets(table, array, request);
     lc_mutex_unlock(&table->wait_mutex);
     return status;
 }

@@ -42,13 +42,22 @@ void
 lc_before_fork(lc_table *table)
 {
     lc_mutex_lock(&table->wait_mutex);
-    lc_lock_table(table);
+    lc_array *array = atomic_load_explicit(&table->array, memory_order_relaxed);
+    /* Who forks without the guard cannot use a guarded table in the child, so it need not be whole
+     * there. But it may stop being guarded before that thread is back. */
+    table->is_locked = !lc_is_guarded(table);
+    for (size_t i = 0; table->is_locked && i < (size_t)1 << array->bits; i++) {
+        lc_mutex_lock(&array->buckets[i].mutex);
+    }
 }
 
 void
 lc_after_fork(lc_table *table)
 {
-    lc_unlock_table(atomic_load_explicit(&table->array, memory_order_relaxed));
+    lc_array *array = atomic_load_explicit(&table->array, memory_order_relaxed);
+    for (size_t i = 0; table->is_locked && i < (size_t)1 << array->bits; i++) {
+        lc_mutex_unlock(&array->buckets[i].mutex);
+    }
     lc_mutex_unlock(&table->wait_mutex);
 }
 

@@ -189,7 +189,7 @@ lc_list_key(lc_table *table, const lc_name *name, lc_rows *rows)
             append_waiters(*where, rows);
         }
         is_complete = all_fitted(rows);
-        lc_mutex_unlock(&bucket->mutex);
+        lc_unlock(table, bucket);
         if (!is_complete) {
             status = lc_rows_make_room(rows);
         }
@@ -221,7 +221,7 @@ lc_list_holders(lc_table *table, const lc_name *owner, lc_rows *rows)
             }
         }
         is_complete = all_fitted(rows);
-        lc_unlock_table(array);
+        lc_unlock_table(table, array);
         if (!is_complete) {
             status = lc_rows_make_room(rows);
         }
@@ -237,18 +237,22 @@ lc_look_at(lc_table *table, const lc_request *request, const lc_key **owner, uin
            uint8_t *modes)
 {
     /* What is held changes under the mutexes of all its buckets, so one is enough. */
-    lc_mutex *mutex = request->n_links == 0
-        ? &table->wait_mutex
-        : &lc_lock_bucket(table, request->links[0].key.hash)->mutex;
+    lc_bucket *bucket = NULL;
     if (request->n_links == 0) {
-        lc_mutex_lock(mutex);
+        lc_mutex_lock(&table->wait_mutex);
+    } else {
+        bucket = lc_lock_bucket(table, request->links[0].key.hash);
     }
     *owner = request->owner;
     *token = request->token;
     for (uint32_t i = 0; modes != NULL && i < request->n_links; i++) {
         modes[i] = request->links[i].mode;
     }
-    lc_mutex_unlock(mutex);
+    if (bucket == NULL) {
+        lc_mutex_unlock(&table->wait_mutex);
+    } else {
+        lc_unlock(table, bucket);
+    }
 }
 
 size_t
@@ -265,7 +269,7 @@ lc_count_held(lc_table *table)
             held += head->place == LC_HOLDING;
         }
     }
-    lc_unlock_table(array);
+    lc_unlock_table(table, array);
     return held;
 }
 

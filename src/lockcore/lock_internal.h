@@ -47,6 +47,7 @@ struct lc_table {
     atomic_long sampled_keys;
 
     lc_table *next_table, **where_table;    /* among all tables: fork.c */
+    bool is_locked;                         /* for a fork: its buckets, too */
 
     /* Everything below belongs to the wait mutex. */
     lc_mutex wait_mutex;
@@ -221,7 +222,7 @@ lc_is_guarded(const lc_table *table)
 }
 
 /* Takes a bucket's mutex. Where one thread at a time is inside there is nobody to keep out, and to
- * take it would cost more than all that is done under it. To open it then is harmless. */
+ * take it would cost more than all that is done under it. */
 static inline void
 lc_lock(const lc_table *table, lc_bucket *bucket)
 {
@@ -230,13 +231,21 @@ lc_lock(const lc_table *table, lc_bucket *bucket)
     }
 }
 
+static inline void
+lc_unlock(const lc_table *table, lc_bucket *bucket)
+{
+    if (!lc_is_guarded(table)) {
+        lc_mutex_unlock(&bucket->mutex);
+    }
+}
+
 /* Locks the buckets of the request, in order; none if it has no keys.
  * Returns: the array they are in, which cannot change before they are unlocked. */
 lc_array *lc_lock_buckets(lc_table *table, const lc_request *request);
-void lc_unlock_buckets(lc_array *array, const lc_request *request);
+void lc_unlock_buckets(const lc_table *table, lc_array *array, const lc_request *request);
 lc_bucket *lc_lock_bucket(lc_table *table, uint64_t hash);
 lc_array *lc_lock_table(lc_table *table);
-void lc_unlock_table(lc_array *array);
+void lc_unlock_table(const lc_table *table, lc_array *array);
 
 /* Makes the request a holder of all its keys. Requires: its buckets locked,
  * nothing of it blocked or queued. */

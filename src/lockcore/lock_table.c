@@ -17,7 +17,7 @@ lock_bucket(lc_table *table, uint64_t hash)
         if (LC_LIKELY(array == atomic_load_explicit(&table->array, memory_order_acquire))) {
             return bucket;
         }
-        lc_mutex_unlock(&bucket->mutex);
+        lc_unlock(table, bucket);
     }
 }
 
@@ -46,14 +46,14 @@ lc_lock_buckets(lc_table *table, const lc_request *request)
 }
 
 void
-lc_unlock_buckets(lc_array *array, const lc_request *request)
+lc_unlock_buckets(const lc_table *table, lc_array *array, const lc_request *request)
 {
     lc_bucket *bucket = NULL;
     for (uint32_t i = 0; i < request->n_links; i++) {
         lc_bucket *next = lc_bucket_of(array, request->links[i].key.hash);
         if (next != bucket) {
             bucket = next;
-            lc_mutex_unlock(&bucket->mutex);
+            lc_unlock(table, bucket);
         }
     }
 }
@@ -71,10 +71,10 @@ lc_lock_table(lc_table *table)
 }
 
 void
-lc_unlock_table(lc_array *array)
+lc_unlock_table(const lc_table *table, lc_array *array)
 {
     for (size_t i = 0; i < (size_t)1 << array->bits; i++) {
-        lc_mutex_unlock(&array->buckets[i].mutex);
+        lc_unlock(table, &array->buckets[i]);
     }
 }
 
@@ -204,11 +204,11 @@ lock_few(lc_table *table, const lc_request *request, uint32_t n, lc_bucket **buc
 }
 
 static LC_ALWAYS_INLINE void
-unlock_few(uint32_t n, lc_bucket **buckets)
+unlock_few(const lc_table *table, uint32_t n, lc_bucket **buckets)
 {
     for (uint32_t i = 0; i < n; i++) {
         if (LC_LIKELY(i == 0 || buckets[i] != buckets[i - 1])) {
-            lc_mutex_unlock(&buckets[i]->mutex);
+            lc_unlock(table, buckets[i]);
         }
     }
 }
@@ -229,7 +229,7 @@ acquire_free_keys(lc_table *table, lc_request *request, uint32_t n, int64_t now)
         }
         mark_granted(table, request, now);
     }
-    unlock_few(n, buckets);
+    unlock_few(table, n, buckets);
     return are_free;
 }
 
@@ -256,7 +256,7 @@ release_lone_keys(lc_table *table, lc_request *request, uint32_t n)
         }
         atomic_store_explicit(&request->state, LC_ENDED, memory_order_release);
     }
-    unlock_few(n, buckets);
+    unlock_few(table, n, buckets);
     return are_alone;
 }
 
@@ -287,7 +287,7 @@ acquire_keys(lc_table *table, lc_request *request, int64_t now)
     if (status == LC_OK) {
         lc_grant(table, array, request, now);
     }
-    lc_unlock_buckets(array, request);
+    lc_unlock_buckets(table, array, request);
     return status;
 }
 
@@ -372,7 +372,7 @@ release_keys(lc_table *table, lc_request *request)
     if (status == LC_OK) {
         lc_withdraw(table, array, request);
     }
-    lc_unlock_buckets(array, request);
+    lc_unlock_buckets(table, array, request);
     return status;
 }
 

@@ -233,7 +233,7 @@ try_candidate(lc_table *table, lc_request *request, lc_woken *woken)
             must_look(table, request);
         }
     }
-    lc_unlock_buckets(array, request);
+    lc_unlock_buckets(table, array, request);
     if (!is_blocked_anywhere) {
         lc_open_siblings(table, request);
     }
@@ -294,7 +294,7 @@ lc_find_queued(lc_table *table, const lc_key *key)
     lc_bucket *bucket = lc_lock_bucket(table, key->hash);
     lc_link **where = lc_find(bucket, key);
     lc_link *head = where != NULL && (*where)->queue != NULL ? *where : NULL;
-    lc_mutex_unlock(&bucket->mutex);
+    lc_unlock(table, bucket);
     return head;
 }
 
@@ -422,7 +422,7 @@ acquire_or_wait(lc_table *table, lc_request *request, lc_waiter *waiter, lc_rows
     } else if (blockers != NULL && !lc_list_blockers(array, request, UINT64_MAX, blockers)) {
         status = LC_NO_MEMORY; /* no room yet; the caller makes some */
     }
-    lc_unlock_buckets(array, request);
+    lc_unlock_buckets(table, array, request);
     if (status == LC_OK) {
         lc_open_siblings(table, request);
     }
@@ -453,7 +453,7 @@ withdraw_if_held(lc_table *table, lc_request *request)
     if (is_held) {
         lc_withdraw(table, array, request);
     }
-    lc_unlock_buckets(array, request);
+    lc_unlock_buckets(table, array, request);
     if (is_held) {
         lc_siblings_must_look(table, request);
     }
@@ -508,7 +508,7 @@ lc_stop_waiting(lc_table *table, lc_request *request, lc_state state)
     lc_array *array = lc_lock_buckets(table, request);
     leave_queues(table, array, request);
     atomic_store_explicit(&request->state, state, memory_order_release);
-    lc_unlock_buckets(array, request);
+    lc_unlock_buckets(table, array, request);
     /* The table's reference; whoever waits has its own. */
     atomic_fetch_sub_explicit(&request->references, 1, memory_order_acq_rel);
     lc_open_keys(table, request);
@@ -522,7 +522,7 @@ list_blockers(lc_table *table, lc_request *request, lc_rows *blockers)
     for (;;) {
         lc_array *array = lc_lock_buckets(table, request);
         bool fits = lc_list_blockers(array, request, request->waiter->arrival, blockers);
-        lc_unlock_buckets(array, request);
+        lc_unlock_buckets(table, array, request);
         if (fits) {
             return true;
         }
@@ -567,7 +567,7 @@ lc_end_waits(lc_table *table, lc_state state, lc_woken *woken)
             lc_array *array = lc_lock_buckets(table, request);
             leave_queues(table, array, request);
             atomic_store_explicit(&request->state, state, memory_order_release);
-            lc_unlock_buckets(array, request);
+            lc_unlock_buckets(table, array, request);
             lc_add_woken(table, woken, request);
             atomic_fetch_sub_explicit(&request->references, 1, memory_order_acq_rel);
         }
