@@ -30,7 +30,7 @@ lc_lock_bucket(lc_table *table, uint64_t hash)
 lc_array *
 lc_lock_buckets(lc_table *table, const lc_request *request)
 {
-    if (LC_UNLIKELY(request->n_links == 0)) {
+    if (LC_UNLIKELY(request->n_links == 0) || lc_is_guarded(table)) {
         return atomic_load_explicit(&table->array, memory_order_acquire);
     }
     lc_bucket *bucket = lock_bucket(table, request->links[0].key.hash);
@@ -39,7 +39,7 @@ lc_lock_buckets(lc_table *table, const lc_request *request)
         lc_bucket *next = lc_bucket_of(array, request->links[i].key.hash);
         if (next != bucket) {
             bucket = next;
-            lc_lock(table, bucket);
+            lc_mutex_lock(&bucket->mutex);
         }
     }
     return array;
@@ -48,12 +48,15 @@ lc_lock_buckets(lc_table *table, const lc_request *request)
 void
 lc_unlock_buckets(const lc_table *table, lc_array *array, const lc_request *request)
 {
+    if (lc_is_guarded(table)) {
+        return;
+    }
     lc_bucket *bucket = NULL;
     for (uint32_t i = 0; i < request->n_links; i++) {
         lc_bucket *next = lc_bucket_of(array, request->links[i].key.hash);
         if (next != bucket) {
             bucket = next;
-            lc_unlock(table, bucket);
+            lc_mutex_unlock(&bucket->mutex);
         }
     }
 }

@@ -92,14 +92,57 @@ name_bytes(const lc_name *name)
     return (size_t)name->group_size + name->id_size;
 }
 
+/* How many ranges of hashes for `n` names, as a power of two: as many as names, at least. */
+static inline unsigned
+range_bits(uint32_t n)
+{
+    unsigned bits = 1;
+    while (bits < 31 && (UINT32_C(1) << bits) < n) {
+        bits++;
+    }
+    return bits;
+}
+
+/* Sorts names by hash, and by index where those are equal, in a time that grows as their number: a
+ * counting sort (H. H. Seward, 1954) into ranges of hashes, then one by insertion, which finds all
+ * but in place. Hashes are mixed, so a range of many is names of one key; those are left to
+ * qsort(). `ends` has room for each range. */
+static void
+sort_by_hash(const lc_name *names, uint32_t n, lc_order *order, uint32_t *ends)
+{
+    unsigned bits = range_bits(n), shift = 64 - bits;
+    uint32_t most = 0;
+    memset(ends, 0, sizeof(*ends) << bits);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t in_range = ++ends[names[i].hash >> shift];
+        most = in_range > most ? in_range : most;
+    }
+    for (uint32_t i = 0, end = 0; i < UINT32_C(1) << bits; i++) {
+        end += ends[i];
+        ends[i] = end;
+    }
+    for (uint32_t i = n; i-- > 0;) {
+        order[--ends[names[i].hash >> shift]] = (lc_order){names[i].hash, i, LC_DROPPED};
+    }
+    if (most > LC_FEW) {
+        qsort(order, n, sizeof(*order), compare_hashes);
+        return;
+    }
+    for (uint32_t i = 1; i < n; i++) {
+        lc_order moved = order[i];
+        uint32_t j = i;
+        for (; j > 0 && order[j - 1].hash > moved.hash; j--) {
+            order[j] = order[j - 1];
+        }
+        order[j] = moved;
+    }
+}
+
 /* Finds the places of any names. Returns: the number of different keys. */
 static uint32_t
-place_many(const lc_name *names, uint32_t n, lc_order *order)
+place_many(const lc_name *names, uint32_t n, lc_order *order, uint32_t *ends)
 {
-    for (uint32_t i = 0; i < n; i++) {
-        order[i] = (lc_order){names[i].hash, i, LC_DROPPED};
-    }
-    qsort(order, n, sizeof(*order), compare_hashes);
+    sort_by_hash(names, n, order, ends);
     uint32_t kept = drop_duplicates(names, order, n);
     for (uint32_t i = 0; i < kept; i++) {
         order[order[i].index].place = i;
@@ -241,6 +284,7 @@ lc_request *
 lc_request_new(lc_name *names, uint32_t *n, const lc_name *owner, lc_spares *spares)
 {
     lc_order few[LC_FEW], *order = few;
+    uint32_t few_ends[LC_FEW], *ends = few_ends;
     if (LC_LIKELY(*n == 1)) {
         few[0].place = 0;
         return new_request(names, 1, few, 1, owner, spares);
@@ -252,13 +296,14 @@ lc_request_new(lc_name *names, uint32_t *n, const lc_name *owner, lc_spares *spa
         return new_request(names, *n, few, *n, owner, spares);
     }
     if (*n > LC_FEW) {
-        order = lc_malloc(*n * sizeof(lc_order));
+        order = lc_malloc(*n * sizeof(*order) + (sizeof(*ends) << range_bits(*n)));
         if (order == NULL) {
             return NULL;
         }
+        ends = (uint32_t *)(order + *n);
     }
     uint32_t n_names = *n;
-    *n = place_many(names, n_names, order);
+    *n = place_many(names, n_names, order, ends);
     lc_request *request = new_request(names, n_names, order, *n, owner, spares);
     if (order != few) {
         free(order);

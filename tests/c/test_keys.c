@@ -78,14 +78,14 @@ TEST(empty_ids_are_keys)
 TEST(exclusive_wins_over_shared_and_the_first_name_is_the_origin)
 {
     for (int order = 0; order < 2; order++) {
-        lc_name names[12];
-        for (uint32_t i = 0; i < 12; i++) {
+        lc_name names[LC_FEW + 1];
+        for (uint32_t i = 0; i <= LC_FEW; i++) {
             names[i] = id_of(LC_STR1, "k", 1);
             names[i].mode = (i >= 6) == (order == 0) ? LC_EXCLUSIVE : LC_SHARED;
         }
-        /* Few keys are sorted by insertion, many by qsort. */
-        for (uint32_t n = 8; n <= 12; n += 4) {
-            lc_name copy[12];
+        /* Few and many keys go different ways. */
+        for (uint32_t n = LC_FEW; n <= LC_FEW + 1; n++) {
+            lc_name copy[LC_FEW + 1];
             memcpy(copy, names, sizeof(names));
             lc_request *request = request_of(copy, n);
             CHECK_INT(request->n_links, 1);
@@ -148,14 +148,24 @@ TEST(sort_of_many_keys_is_by_hash_and_keeps_all)
     enum { N = 3000 };
     static lc_name names[N];
     static uint32_t ids[N];
-    for (uint32_t i = 0; i < N; i++) {
-        ids[i] = i % (N / 2);
-        names[i] = id_of(LC_INT, &ids[i], sizeof(ids[i]));
-        /* Many share a hash. */
-        names[i].hash = (uint64_t)(ids[i] * UINT32_C(2654435761) % 97) << 50;
-        names[i].mode = i % 7 == 0 ? LC_EXCLUSIVE : LC_SHARED;
+    static const uint32_t sizes[] = {2, LC_FEW, LC_FEW + 2, 100, 1024, N};
+    static const uint32_t hashes[] = {97, 1024, UINT32_MAX}; /* so many different ones */
+    for (unsigned round = 0; round < 18; round++) {
+        uint32_t n = sizes[round % 6], n_hashes = hashes[round / 6];
+        for (uint32_t i = 0; i < n; i++) {
+            ids[i] = i % (n / 2);
+            names[i] = id_of(LC_INT, &ids[i], sizeof(ids[i]));
+            names[i].hash = (ids[i] % n_hashes) * UINT64_C(0x9E3779B97F4A7C15);
+            names[i].mode = i % 7 == 0 ? LC_EXCLUSIVE : LC_SHARED;
+        }
+        check_keys(names, n, n / 2);
+        for (uint32_t i = 0; i < n / 2; i++) {
+            uint32_t first = names[i].position % (n / 2), second = first + n / 2;
+            bool takes_second =
+                names[first].mode == LC_SHARED && names[second].mode == LC_EXCLUSIVE;
+            CHECK_INT(names[i].position, takes_second ? second : first);
+        }
     }
-    check_keys(names, N, N / 2);
 }
 
 TABLE_TEST(keys_with_one_hash_do_not_meet)
