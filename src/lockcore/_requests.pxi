@@ -7,6 +7,9 @@ cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
     Py_ssize_t PyDict_Size(object)
     object PyDict_Copy(object)
+    bint PyDict_Next(object, Py_ssize_t *, PyObject **, PyObject **)
+    tuple PyTuple_New(Py_ssize_t)
+    void PyTuple_SET_ITEM(object, Py_ssize_t, object)   # steals a reference
 
 cdef extern from *:
     """
@@ -32,8 +35,11 @@ cdef struct names_t:
     uint32_t n
     uint32_t capacity
     kept_t *kept
+    PyObject **messages     # for each key as it was named; with a reference
+    uint32_t n_messages     # none unless some key may have one
     lc_name few_names[FEW]
     unsigned char few_scratch[FEW * SCRATCH]
+    PyObject *few_messages[FEW]
 
 
 cdef inline void begin_names(names_t *names) noexcept:
@@ -42,6 +48,8 @@ cdef inline void begin_names(names_t *names) noexcept:
     names.n = 0
     names.capacity = FEW
     names.kept = NULL
+    names.messages = names.few_messages
+    names.n_messages = 0
 
 
 cdef int make_room(names_t *names, Py_ssize_t n) except -1:
@@ -51,7 +59,8 @@ cdef int make_room(names_t *names, Py_ssize_t n) except -1:
         raise ValueError(f"too many keys: {n}")
     names.names = <lc_name *> malloc(n * sizeof(lc_name))
     names.scratch = <unsigned char *> malloc(n * SCRATCH)
-    if names.names == NULL or names.scratch == NULL:
+    names.messages = <PyObject **> malloc(n * sizeof(PyObject *))
+    if names.names == NULL or names.scratch == NULL or names.messages == NULL:
         raise MemoryError
     names.capacity = <uint32_t> n
     return 0
@@ -62,6 +71,11 @@ cdef inline void end_names(names_t *names) noexcept:
         free(names.names)
     if names.scratch != names.few_scratch:
         free(names.scratch)
+    while names.n_messages > 0:
+        names.n_messages -= 1
+        Py_DECREF(<object> names.messages[names.n_messages])
+    if names.messages != names.few_messages:
+        free(names.messages)
     drop_kept(names.kept)
 
 
@@ -152,20 +166,29 @@ cdef int add_keys(names_t *names, list keys, uint8_t mode) except -1:
     return 0
 
 
-cdef int add_described(names_t *names, object keys, uint8_t mode, list messages) except -1:
-    """Adds the keys, and the message of each to `messages`; None where it has none."""
+cdef inline int add_with_message(names_t *names, object key, uint8_t mode,
+                                 object message) except -1:
+    add_name(names, key, mode)
+    Py_INCREF(message)
+    names.messages[names.n_messages] = <PyObject *> message
+    names.n_messages += 1
+    return 0
+
+
+cdef int add_described(names_t *names, object keys, uint8_t mode) except -1:
+    """Adds the keys with the message of each; None where it has none."""
+    cdef Py_ssize_t place = 0
+    cdef PyObject *key
+    cdef PyObject *message
     if type(keys) is dict:
-        for key, message in (<dict> keys).items():
-            add_name(names, key, mode)
-            messages.append(message)
+        while PyDict_Next(keys, &place, &key, &message):
+            add_with_message(names, <object> key, mode, <object> message)
     elif type(keys) is _Described:
-        for key, message in (<_Described> keys).pairs:
-            add_name(names, key, mode)
-            messages.append(message)
+        for each, its_message in (<_Described> keys).pairs:
+            add_with_message(names, each, mode, its_message)
     elif keys is not NO_KEYS:
-        add_keys(names, keys, mode)
-        while PyList_GET_SIZE(messages) < names.n:
-            messages.append(None)
+        for each in <list> keys:
+            add_with_message(names, each, mode, None)
     return 0
 
 
@@ -175,16 +198,27 @@ cdef int check_message(Table table, object message) except -1:
     return 0
 
 
-cdef tuple in_order_of_links(Table table, object message, list messages, names_t *names):
-    """Returns the message, and for each link its own or, where it has none, the same."""
+cdef object payload_of(Table table, object message, names_t *names):
+    """Returns the message or, if keys have their own, a tuple: this one, and one for each link."""
+    cdef bint are_all_none = True
     cdef uint32_t i
-    for each in messages:
-        check_message(table, each)
-    in_order = [message]
+    cdef tuple in_order
+    for i in range(names.n_messages):
+        if names.messages[i] != <PyObject *> None:
+            are_all_none = False
+            check_message(table, <object> names.messages[i])
+    if are_all_none:
+        return message
+    in_order = PyTuple_New(names.n + 1)
+    Py_INCREF(message)
+    PyTuple_SET_ITEM(in_order, 0, message)
     for i in range(names.n):
-        each = messages[names.names[i].position]
-        in_order.append(message if each is None else each)
-    return tuple(in_order)
+        each = <object> names.messages[names.names[i].position]
+        if each is None:
+            each = message
+        Py_INCREF(each)
+        PyTuple_SET_ITEM(in_order, i + 1, each)
+    return in_order
 
 
 cdef lc_request *build_one(object key, object message) except NULL:
@@ -264,16 +298,16 @@ cdef lc_request *build_any(Table table, object exclusive, object shared, object 
         exclusive = collected(exclusive, "exclusive")
     if shared is not NO_KEYS:
         shared = collected(shared, "shared")
-    cdef list messages = [] if has_messages(exclusive) or has_messages(shared) else None
+    cdef bint with_messages = has_messages(exclusive) or has_messages(shared)
     begin_names(&names)
     try:
         # From here until the names are copied no code of others runs, and no object is made
         # that the garbage collector knows: a finaliser, too, might change the collections
         # whose keys are borrowed. So messages are checked in the end.
         make_room(&names, size_of(exclusive) + size_of(shared))
-        if messages is not None:
-            add_described(&names, exclusive, LC_EXCLUSIVE, messages)
-            add_described(&names, shared, LC_SHARED, messages)
+        if with_messages:
+            add_described(&names, exclusive, LC_EXCLUSIVE)
+            add_described(&names, shared, LC_SHARED)
         else:
             if exclusive is not NO_KEYS:
                 add_keys(&names, exclusive, LC_EXCLUSIVE)
@@ -286,9 +320,9 @@ cdef lc_request *build_any(Table table, object exclusive, object shared, object 
         )
         if request == NULL:
             raise MemoryError
-        if messages is not None:
+        if with_messages:
             try:
-                message = in_order_of_links(table, message, messages, &names)
+                message = payload_of(table, message, &names)
             except BaseException:
                 lc_request_free(request, LC_SPARES)
                 raise
@@ -306,6 +340,8 @@ cdef double seconds_of(object timeout) except? -1:
     cdef double seconds
     if timeout is None:
         return INFINITY
+    if timeout is ZERO:
+        return 0
     if PyBool_Check(timeout):
         raise TypeError("timeout must be a number of seconds or None, not bool")
     try:
@@ -336,3 +372,4 @@ cdef int64_t deadline_of(double seconds) noexcept:
 
 cdef tuple NO_KEYS = ()
 cdef double INFINITY = float("inf")
+cdef object ZERO = 0  # the one object, so small an int is
