@@ -19,10 +19,15 @@ KEYS = ["a", "b", ("a", "b"), 1]
 OWNERS = ["x", "y", 1]
 MODES = [Mode.SHARED, Mode.EXCLUSIVE]
 
-keys = st.lists(st.sampled_from(KEYS), max_size=3, unique=True)
+MESSAGES = ["BUSY", Message("BUSY", n=1)]
+
+keys = st.one_of(
+    st.lists(st.sampled_from(KEYS), max_size=3, unique=True),
+    st.dictionaries(st.sampled_from(KEYS), st.sampled_from([None, *MESSAGES]), max_size=3),
+)
 requests = st.fixed_dictionaries(
     {"exclusive": keys, "shared": keys, "owner": st.sampled_from([None, None, *OWNERS])},
-    optional={"message": st.sampled_from(["BUSY", Message("BUSY", n=1)])},
+    optional={"message": st.sampled_from(MESSAGES)},
 )
 
 

@@ -169,10 +169,65 @@ def test_message_of_another_type_is_refused(manager, message):
         manager.acquire(exclusive=["a"], message=message)
 
 
+class Upper(dict):
+    """A mapping of its own kind, though it is a dict."""
+
+    def __getitem__(self, key):
+        message = super().__getitem__(key)
+        return message.upper() if isinstance(message, str) else message
+
+
+@pytest.mark.parametrize("mode", ["exclusive", "shared"])
+@pytest.mark.parametrize("kind", [dict, Upper, collections.OrderedDict, collections.UserDict])
+@pytest.mark.parametrize("common", [None, "COMMON"])
+@pytest.mark.parametrize(
+    "messages",
+    [
+        ["BUSY"],
+        [None],
+        [Message("BUSY", n=1)],
+        ["BUSY", "BUSY", "BUSY"],
+        ["BUSY", None, Message("BUSY", n=1)],
+        [None, None],
+        ["BUSY", *[None] * 20, "Taken"],
+    ],
+)
+def test_messages_of_keys_are_told_to_those_in_whose_way_they_are(
+    manager, mode, kind, common, messages
+):
+    told = kind((("VM", number), message) for number, message in enumerate(messages))
+    manager.acquire(**{mode: told}, message=common, owner="me")
+    with pytest.raises(LockConflictError) as caught:
+        manager.acquire(exclusive=told, timeout=0)
+    assert {row.key: row.message for row in caught.value.blockers} == {
+        key: common if told[key] is None else told[key] for key in told
+    }
+
+
+@pytest.mark.parametrize("messages", [["BUSY"], ["BUSY", "BUSY"], [None], [None, "BUSY"]])
+@pytest.mark.parametrize("common", [None, "COMMON"])
+def test_message_of_a_key_is_not_that_of_the_request(manager, messages, common):
+    manager.acquire(shared=[0])
+    with pytest.raises(LockConflictError) as caught:
+        manager.acquire(exclusive=dict(enumerate(messages)), message=common, timeout=0)
+    assert caught.value.request.message == common
+
+
 @pytest.mark.parametrize("message", [5, b"BUSY", ["BUSY"], object(), True])
-def test_message_of_a_key_of_another_type_is_refused(manager, message):
+@pytest.mark.parametrize("kind", [dict, Upper])
+@pytest.mark.parametrize("place", [0, 1, 20])
+def test_message_of_a_key_of_another_type_is_refused(manager, message, kind, place):
+    messages = [*["BUSY"] * place, message, *["BUSY"] * place]
     with pytest.raises(TypeError, match=type(message).__name__):
-        manager.acquire(exclusive={"a": message})
+        manager.acquire(exclusive=kind(enumerate(messages)))
+    assert len(manager) == 0
+
+
+def test_message_that_is_not_used_is_checked_as_well(manager):
+    """The key is exclusive, and that one's message is the one that counts."""
+    with pytest.raises(TypeError, match="int"):
+        manager.acquire(exclusive={"a": "WRITING"}, shared={"a": 5})
+    assert len(manager) == 0
 
 
 @pytest.mark.parametrize("owner", [b"me", 1.5, True, ["me"], ("VM", "1"), object()])
