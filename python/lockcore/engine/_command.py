@@ -14,17 +14,15 @@ from typing import Any, ClassVar, Final, Protocol, dataclass_transform
 from lockcore._types import Key, Keys, Message, Mode
 from lockcore.engine._locks import scope_may_follow
 from lockcore.engine._parameters import annotated_names, check_parameters, parameter_types
-from lockcore.engine._readers import Reader
 from lockcore.engine._result import CommandResult
 from lockcore.engine._rules import (
     UNSET,
-    BoundRule,
     Declaration,
+    FieldKeys,
     Messages,
     Scope,
     Unset,
     check_fields,
-    read_keys,
 )
 from lockcore.engine._tasks import Task
 
@@ -92,7 +90,8 @@ class Command:
 
     __dataclass_transform__: ClassVar[dict[str, Any]]  # set by the decorator
     _locks: ClassVar[Declaration] = Declaration()
-    _bound_rules: ClassVar[tuple[BoundRule, ...]] = ()
+    _declared: ClassVar[FieldKeys] = _locks.compiled(str)
+    _declared_long: ClassVar[FieldKeys] = _declared
     _run: Run | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -112,7 +111,7 @@ class Command:
         cls.__init__ = _checking_types(cls, cls.__init__)  # type: ignore[method-assign]
         for base in cls.__bases__:
             cls._locks = cls._locks.merged(getattr(base, "_locks", Declaration()))
-        cls._bound_rules = cls._locks.bound(_field_reader)
+        cls._compile_locks()
         if not scope_may_follow():
             _check_scope(cls)
         _known[type_name(cls)] = cls
@@ -126,8 +125,13 @@ class Command:
             cls.__name__,
         )
         cls._locks = declaration.merged(cls._locks)
-        cls._bound_rules = cls._locks.bound(_field_reader)
+        cls._compile_locks()
         _check_scope(cls)
+
+    @classmethod
+    def _compile_locks(cls) -> None:
+        cls._declared = cls._locks.compiled(_field)
+        cls._declared_long = cls._locks.compiled(_field, Scope.COMMAND)
 
     @property
     def command_id(self) -> str:
@@ -161,7 +165,7 @@ class Command:
         return self._declared_keys(Mode.SHARED)
 
     def _declared_keys(self, mode: Mode) -> Messages:
-        return read_keys(self._bound_rules, mode, (self,), {})
+        return self._declared[mode](self)
 
     def validate(self) -> Reasons | Awaitable[Reasons] | AsyncIterator[str | Message]:
         """Returns or yields why the command must not be executed; None or nothing if it may.
@@ -397,13 +401,8 @@ def _checking_types(cls: type[Command], init: Callable[..., None]) -> Callable[.
     return checked
 
 
-def _field_reader(name: str) -> Reader:
-    """Reads a field of a command that is the only argument."""
-
-    def read(args: tuple[Any, ...], _: dict[str, Any]) -> Any:
-        return args[0] if name == _ITSELF else getattr(args[0], name)
-
-    return read
+def _field(name: str) -> str:
+    return "self" if name == _ITSELF else f"self.{name}"
 
 
 def _is_property(attribute: object) -> bool:
@@ -416,8 +415,7 @@ def _keys(command: Command, mode: Mode, returned: Keys) -> tuple[Messages, Messa
     wanted = _with_returned(dict(declared), returned)
     scope = command._locks.scope
     is_long = scope is Scope.COMMAND
-    rules = [rule for rule in command._bound_rules if (rule.scope or scope) is Scope.COMMAND]
-    long = read_keys(rules, mode, (command,), {})
+    long = command._declared_long[mode](command)
     return wanted, {
         key: message
         for key, message in wanted.items()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Sequence
-from typing import Any, Final, NoReturn, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from lockcore._manager import LockManager
 from lockcore._types import Message, Mode
-from lockcore.engine._readers import Reader, argument_readers
+from lockcore.engine._readers import CallShape, Names
 from lockcore.engine._rules import (
     UNSET,
     BoundRule,
@@ -20,7 +19,7 @@ from lockcore.engine._rules import (
     Unset,
     check_fields,
     check_timeout,
-    read_keys,
+    mapping_source,
 )
 
 __all__ = ["default_manager", "locks", "scope_may_follow"]
@@ -122,52 +121,59 @@ def _guard(
 ) -> Callable[..., Any]:
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError("a generator runs after its call has returned: lock inside it instead")
-    readers = argument_readers(function)
-    check_fields(declaration.rules, readers.__contains__, f"{_name(function)}()")
-    rules = declaration.bound(readers.__getitem__)
-    message = _common_message(rules)
-    exclusive = _keys_reader(rules, Mode.EXCLUSIVE, message)
-    shared = _keys_reader(rules, Mode.SHARED, message)
-    timeout = 0 if declaration.timeout is UNSET else declaration.timeout
+    shape = CallShape(function)
+    check_fields(declaration.rules, shape.known.__contains__, f"{_name(function)}()")
     manager = default_manager() if given is None else given
-    acquire, acquire_async = manager.acquire, manager.acquire_async
+    is_async = inspect.iscoroutinefunction(function)
+    names, _ = shape.names, shape.names.prefix
+    request = _request(declaration.bound(shape.place, names), names)
+    names.globals |= {
+        f"{_}acquire": manager.acquire_async if is_async else manager.acquire,
+        f"{_}timeout": 0 if declaration.timeout is UNSET else declaration.timeout,
+        f"{_}function": function,
+        f"{_}type": type,
+        f"{_}FINISHED": _FINISHED,
+        f"{_}check": _refuse_unfinished,
+    }
+    # A `with` would take longer. As there, a grant that somebody else has ended is no error.
+    template = _ASYNC if is_async else _SYNC
+    return shape.compiled(template.format(_=_, shape=shape, request=request), function)
 
-    # All is resolved by now: what is left is what each call costs.
 
-    @functools.wraps(function)
-    def locked(*args: Any, **kwargs: Any) -> Any:
-        with acquire(
-            exclusive=exclusive(args, kwargs) if exclusive else (),
-            shared=shared(args, kwargs) if shared else (),
-            message=message,
-            timeout=timeout,
-        ):
-            returned = function(*args, **kwargs)
-            if returned is not None and isinstance(returned, _UNFINISHED):
-                _refuse_unfinished(function, returned)
-            return returned
+_SYNC: Final = """
+def locked{shape.parameters}:
+    {_}grant = {_}acquire({request}, timeout={_}timeout)
+    try:
+        {_}returned = {_}function({shape.arguments})
+        if {_}returned is not None and {_}type({_}returned) not in {_}FINISHED:
+            {_}check({_}function, {_}returned)
+        return {_}returned
+    finally:
+        {_}grant.__exit__(None, None, None)
+"""
 
-    @functools.wraps(function)
-    async def locked_async(*args: Any, **kwargs: Any) -> Any:
-        with await acquire_async(
-            exclusive=exclusive(args, kwargs) if exclusive else (),
-            shared=shared(args, kwargs) if shared else (),
-            message=message,
-            timeout=timeout,
-        ):
-            return await function(*args, **kwargs)
+_ASYNC: Final = """
+async def locked{shape.parameters}:
+    {_}grant = await {_}acquire({request}, timeout={_}timeout)
+    try:
+        return await {_}function({shape.arguments})
+    finally:
+        {_}grant.__exit__(None, None, None)
+"""
 
-    return locked_async if inspect.iscoroutinefunction(function) else locked
-
+_FINISHED: Final = frozenset({bool, bytes, dict, float, frozenset, int, list, set, str, tuple})
+"""Types that need no closer look."""
 
 _UNFINISHED: Final = (Awaitable, AsyncGenerator, Generator)
 
 
-def _refuse_unfinished(function: Callable[..., Any], returned: Any) -> NoReturn:
+def _refuse_unfinished(function: Callable[..., Any], returned: Any) -> None:
     """Refuses what is still to run, when no lock is held any more.
 
     Behind another decorator a function need not look like one that is async.
     """
+    if not isinstance(returned, _UNFINISHED):
+        return
     if isinstance(returned, Coroutine | Generator):
         returned.close()  # or there is a warning that it was never awaited
     raise TypeError(
@@ -180,27 +186,25 @@ def _name(function: Callable[..., Any]) -> str:
     return getattr(function, "__name__", repr(function))
 
 
-def _common_message(rules: Sequence[BoundRule]) -> str | Message | None:
-    """A message for the whole request, so that keys which have it need no mapping."""
-    constant = [rule.message for rule in rules if rule.read_message is None]
-    # In a mapping, None would stand for this message.
-    return constant[0] if len(constant) == len(rules) and None not in constant else None
+def _request(rules: Sequence[BoundRule], names: Names) -> str:
+    """The arguments of `LockManager.acquire` but for the time-out."""
+    constants = [rule.constant for rule in rules if rule.is_constant]
+    # A message for the whole request, so that keys which have it need no mapping. Where a key has
+    # none there is none: in a mapping, None would stand for it.
+    is_common = len(constants) == len(rules) > 0 and None not in constants
+    common = constants[0] if is_common else None
+    arguments = [
+        f"{mode}={_keys([rule for rule in rules if rule.rule.mode is mode], common, names)}"
+        for mode in (Mode.EXCLUSIVE, Mode.SHARED)
+        if any(rule.rule.mode is mode for rule in rules)
+    ]
+    if common is not None:
+        arguments.append(f"message={names.name_of(common)}")
+    return ", ".join(arguments)
 
 
-def _keys_reader(
-    rules: Sequence[BoundRule], mode: Mode, common: str | Message | None
-) -> Reader | None:
-    """Reads the keys of one mode: a list where they have the common message, else a mapping."""
-    own = [rule for rule in rules if rule.mode is mode]
-    if not own:
-        return None
-    if any(rule.read_message or rule.message != common for rule in own):
-        if len(own) > 1 or own[0].read_message:
-            return lambda args, kwargs: read_keys(own, mode, args, kwargs)
-        group, read_id, message = own[0].group, own[0].read_id, own[0].message
-        return lambda args, kwargs: {(group, read_id(args, kwargs)): message}
-    if len(own) > 1:
-        readers = [(rule.group, rule.read_id) for rule in own]
-        return lambda args, kwargs: [(group, read(args, kwargs)) for group, read in readers]
-    group, read_id = own[0].group, own[0].read_id
-    return lambda args, kwargs: [(group, read_id(args, kwargs))]
+def _keys(rules: Sequence[BoundRule], common: str | Message | None, names: Names) -> str:
+    """The keys of one mode: a list where they have the common message, else a mapping."""
+    if all(rule.is_constant and rule.constant == common for rule in rules):
+        return f"[{', '.join(rule.key for rule in rules)}]"
+    return mapping_source(rules, names)

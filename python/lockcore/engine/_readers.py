@@ -1,38 +1,59 @@
-"""How ids and messages of a lock declaration are read from the arguments of a call.
+"""How ids and messages of a lock declaration are read from parameters: as Python source.
 
-A declaration is compiled once, where it is applied. What is left for each call are readers:
-functions of the call's arguments.
+A declaration is compiled once, where it is applied, as dataclasses compile their methods. So a call
+reads its keys as fast as if somebody had written them there by hand.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
 import operator
 import string
 import sys
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from lockcore._types import KeyId, Message
 
 __all__ = [
+    "CallShape",
     "Id",
+    "Names",
     "Place",
-    "Reader",
-    "argument_readers",
-    "id_reader",
-    "message_reader",
+    "id_source",
+    "message_source",
     "names_read",
 ]
 
-Reader = Callable[[tuple[Any, ...], dict[str, Any]], Any]
-"""Takes the positional and the named arguments of a call, and returns what it finds there."""
-
-Place = Callable[[str], Reader]
-"""Gives the reader of one parameter."""
+Place = Callable[[str], str]
+"""Gives the expression for the value of one parameter."""
 
 Id = str | Callable[..., KeyId]
 """How an id is declared: the name of a parameter, a template, or a function of parameters."""
+
+
+class Names:
+    """Names for what generated source refers to. None of them is among those that are taken.
+
+    Attributes:
+        prefix: What they begin with, and no name that is taken does.
+        globals: The objects by name. A plain dict: the interpreter is quick with no other.
+    """
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        taken = list(taken)
+        self.prefix = "_"
+        while any(name.startswith(self.prefix) for name in taken):
+            self.prefix += "_"
+        self.globals: dict[str, Any] = {}
+
+    def name_of(self, value: object) -> str:
+        """Gives an object a name and returns it."""
+        name = f"{self.prefix}{len(self.globals)}"
+        self.globals[name] = value
+        return name
 
 
 class Template:
@@ -64,22 +85,18 @@ class Template:
         self.names = list(dict.fromkeys(place.partition(".")[0] for place in places))
         self._only_place = places[0] if text == f"{{{''.join(places[:1])}}}" else None
 
-    def text_reader(self, place: Place) -> Reader:
-        """Reads the text with its places filled."""
-        readers = [(name, place(name)) for name in self.names]
-        fill = self._text.format
-        return lambda args, kwargs: fill(**{name: read(args, kwargs) for name, read in readers})
+    def text_source(self, place: Place, names: Names) -> str:
+        """The text with its places filled."""
+        return _call(self._text.format, self.names, place, names)
 
-    def value_reader(self, place: Place) -> Reader:
-        """Reads the value itself where the text is one place and nothing else, else the text."""
+    def value_source(self, place: Place, names: Names) -> str:
+        """The value itself where the text is one place and nothing else, else the text."""
         if self._only_place is None:
-            return self.text_reader(place)
+            return self.text_source(place, names)
         name, _, attributes = self._only_place.partition(".")
-        read = place(name)
         if not attributes:
-            return read
-        attribute_of = operator.attrgetter(attributes)
-        return lambda args, kwargs: attribute_of(read(args, kwargs))
+            return place(name)
+        return f"{names.name_of(operator.attrgetter(attributes))}({place(name)})"
 
 
 def names_read(id: Id, message: str | Message | None) -> list[str]:
@@ -105,41 +122,101 @@ def names_read(id: Id, message: str | Message | None) -> list[str]:
     return names
 
 
-def id_reader(id: Id, place: Place) -> Reader:
-    """Reads an id that `names_read` has accepted."""
-    if isinstance(id, str):
-        return place(id) if id.isidentifier() else Template(id).value_reader(place)
-    readers = [(name, place(name)) for name in _parameters_of(id)]
-    return lambda args, kwargs: id(**{name: read(args, kwargs) for name, read in readers})
+def id_source(id: Id, place: Place, names: Names) -> str:
+    """The expression for an id that `names_read` has accepted."""
+    if not isinstance(id, str):
+        return _call(id, _parameters_of(id), place, names)
+    return place(id) if id.isidentifier() else Template(id).value_source(place, names)
 
 
-def message_reader(message: str | Message, place: Place) -> Reader:
-    """Reads a message with its places filled."""
+def message_source(message: str | Message, place: Place, names: Names) -> str:
+    """The expression for a message with its places filled."""
     if isinstance(message, str):
-        return Template(message).text_reader(place)
-    code = message.code
+        return Template(message).text_source(place, names)
     constants = {name: v for name, v in message.variables.items() if not isinstance(v, str)}
-    readers = [
-        (name, Template(value).text_reader(place))
+    texts = ", ".join(
+        f"{name!r}: {Template(value).text_source(place, names)}"
         for name, value in message.variables.items()
         if isinstance(value, str)
-    ]
-    return lambda args, kwargs: Message(
-        code, **constants, **{name: read(args, kwargs) for name, read in readers}
     )
+    make = functools.partial(Message, message.code, **constants)
+    return f"{names.name_of(make)}(**{{{texts}}})"
 
 
-def argument_readers(function: Callable[..., Any]) -> dict[str, Reader]:
-    """For each named parameter of a function the reader that finds its value, or its default."""
-    kinds = inspect.Parameter
-    named = (kinds.KEYWORD_ONLY, kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
-    parameters = inspect.signature(function).parameters.values()
-    name = getattr(function, "__qualname__", repr(function))
-    return {
-        parameter.name: _argument_reader(name, position, parameter)
-        for position, parameter in enumerate(parameters)
-        if parameter.kind in named
-    }
+def _call(function: Callable[..., Any], parameters: list[str], place: Place, names: Names) -> str:
+    arguments = ", ".join(f"{name}={place(name)}" for name in parameters)
+    return f"{names.name_of(function)}({arguments})"
+
+
+class CallShape:
+    """How a wrapper takes the arguments of a function, reads them, and passes them on.
+
+    A function in Python gets a wrapper with its own parameters. Of anything else, and of what
+    another decorator has wrapped, the signature need not tell what it takes: its wrapper takes
+    everything, and looks for each parameter where the signature would have it.
+
+    Attributes:
+        known: The parameters that can be read.
+        names: For what is put into the wrapper's source beside them.
+        parameters: What stands behind the wrapper's name, with parentheses.
+        arguments: What stands in the call of the function.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._name = getattr(function, "__qualname__", repr(function))
+        signature = inspect.signature(function)
+        self._parameters = list(signature.parameters.values())
+        self.known = {p.name for p in self._parameters if p.kind not in _VARIABLE}
+        self.names = Names(signature.parameters)
+        self._takes_all = not isinstance(function, types.FunctionType) or bool(
+            {"__wrapped__", "__signature__"} & vars(function).keys()
+        )
+        args, kwargs = f"{self.names.prefix}args", f"{self.names.prefix}kwargs"
+        self._given = f"{args}, {kwargs}"
+        if self._takes_all:
+            self.parameters = f"(*{args}, **{kwargs})"
+            self.arguments = f"*{args}, **{kwargs}"
+        else:
+            self.parameters = str(inspect.Signature([_bare(p) for p in self._parameters]))
+            self.arguments = ", ".join(_passed_on(p) for p in self._parameters)
+
+    def place(self, name: str) -> str:
+        """The expression for the value of a parameter."""
+        if not self._takes_all:
+            return name
+        [(position, parameter)] = [(i, p) for i, p in enumerate(self._parameters) if p.name == name]
+        read = _argument_reader(self._name, position, parameter)
+        return f"{self.names.name_of(read)}({self._given})"
+
+    def compiled(self, source: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns the wrapper that the source defines as `locked`, made to look like `function`."""
+        scope: dict[str, Any] = {}
+        exec(compile(source, f"<locks of {self._name}>", "exec"), self.names.globals, scope)  # noqa: S102
+        wrapper = scope["locked"]
+        if not self._takes_all:
+            wrapper.__defaults__ = function.__defaults__
+            wrapper.__kwdefaults__ = function.__kwdefaults__
+        return functools.wraps(function)(wrapper)
+
+
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def _bare(parameter: inspect.Parameter) -> inspect.Parameter:
+    return inspect.Parameter(parameter.name, parameter.kind)
+
+
+def _passed_on(parameter: inspect.Parameter) -> str:
+    name = parameter.name
+    if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+        return f"{name}={name}"
+    if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+        return f"*{name}"
+    return f"**{name}" if parameter.kind is inspect.Parameter.VAR_KEYWORD else name
+
+
+Reader = Callable[[tuple[Any, ...], dict[str, Any]], Any]
+"""Takes the positional and the named arguments of a call, and returns what it finds there."""
 
 
 def _argument_reader(function: str, position: int, parameter: inspect.Parameter) -> Reader:
@@ -174,11 +251,10 @@ def _parameters_of(function: Callable[..., Any]) -> list[str]:
         parameters = inspect.signature(function).parameters.values()
     except ValueError:
         raise TypeError(f"cannot tell what {function!r} reads: wrap it in a lambda") from None
-    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     if any(parameter.kind is inspect.Parameter.POSITIONAL_ONLY for parameter in parameters):
         raise TypeError(f"{function!r} does not name what it reads: wrap it in a lambda")
     return [
         parameter.name
         for parameter in parameters
-        if parameter.default is inspect.Parameter.empty and parameter.kind not in optional
+        if parameter.default is inspect.Parameter.empty and parameter.kind not in _VARIABLE
     ]

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from lockcore._types import Key, Message, Mode
-from lockcore.engine._readers import Id, Place, Reader, id_reader, message_reader, names_read
+from lockcore.engine._readers import Id, Names, Place, id_source, message_source, names_read
 
 __all__ = [
     "BoundRule",
     "Declaration",
+    "FieldKeys",
     "KeyRule",
     "Scope",
     "check_fields",
     "check_timeout",
     "exclusive",
-    "read_keys",
+    "mapping_source",
     "shared",
 ]
 
 Messages = dict[Key, str | Message | None]
+
+FieldKeys = dict[Mode, Callable[[Any], Messages]]
+"""For each mode a function that reads the keys of a command, with their messages."""
 
 
 class Scope(StrEnum):
@@ -61,40 +65,53 @@ class KeyRule:
         """The names of the fields or arguments that this rule reads."""
         return names_read(self.id, self.message)
 
-    def bound(self, place: Place) -> BoundRule:
+    def bound(self, place: Place, names: Names) -> BoundRule:
         """The rule where it is known how its fields or arguments are read."""
-        read_id = id_reader(self.id, place)
-        message, read_message = self.message, None
-        if message is not None:
-            read_message = message_reader(message, place)
-            if not names_read("id", message)[1:]:
-                message, read_message = read_message((), {}), None
-        return BoundRule(self.mode, self.group, read_id, message, read_message, self.scope)
+        key = f"({names.name_of(self.group)}, {id_source(self.id, place, names)})"
+        constant, message = None, "None"
+        if self.message is not None:
+            message = message_source(self.message, place, names)
+            if not names_read("id", self.message)[1:]:
+                constant = eval(message, names.globals)  # noqa: S307 - braces are doubled no more
+                message = names.name_of(constant)
+        return BoundRule(self, key, message, constant)
 
 
 @dataclass(frozen=True, slots=True)
 class BoundRule:
-    """A rule whose id can be read. Its message is the same each time, or is read as well."""
+    """A rule as Python source.
 
-    mode: Mode
-    group: str
-    read_id: Reader
-    message: str | Message | None
-    read_message: Reader | None
-    scope: Scope | None
+    Attributes:
+        rule: What was declared.
+        key: The expression for the key.
+        message: The expression for the message.
+        constant: The message itself if it is the same each time.
+    """
+
+    rule: KeyRule
+    key: str
+    message: str
+    constant: str | Message | None
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the message is the same each time."""
+        return self.constant is not None or self.rule.message is None
 
 
-def read_keys(
-    rules: Iterable[BoundRule], mode: Mode, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Messages:
-    """The keys of one mode with their messages; of two messages for a key the first stays."""
+def mapping_source(rules: Sequence[BoundRule], names: Names) -> str:
+    """The expression for keys with their messages; of two messages for a key the first stays."""
+    if len({rule.rule.group for rule in rules}) == len(rules):
+        return f"{{{', '.join(f'{rule.key}: {rule.message}' for rule in rules)}}}"
+    pairs = ", ".join(f"({rule.key}, {rule.message})" for rule in rules)
+    return f"{names.name_of(_merged)}([{pairs}])"
+
+
+def _merged(pairs: Iterable[tuple[Key, str | Message | None]]) -> Messages:
     found: Messages = {}
-    for rule in rules:
-        if rule.mode is mode:
-            key = rule.group, rule.read_id(args, kwargs)
-            if found.get(key) is None:
-                read = rule.read_message
-                found[key] = rule.message if read is None else read(args, kwargs)
+    for key, message in pairs:
+        if found.get(key) is None:
+            found[key] = message
     return found
 
 
@@ -148,9 +165,26 @@ class Declaration:
             other.timeout if self.timeout is UNSET else self.timeout,
         )
 
-    def bound(self, place: Place) -> tuple[BoundRule, ...]:
+    def bound(self, place: Place, names: Names) -> list[BoundRule]:
         """The rules where it is known how fields or arguments are read."""
-        return tuple(rule.bound(place) for rule in self.rules)
+        return [rule.bound(place, names) for rule in self.rules]
+
+    def compiled(self, place: Place, scope: Scope | None = None) -> FieldKeys:
+        """What reads the keys of `self`, a command; with a scope only those that are kept so."""
+        rules = [rule for rule in self.rules if scope in (None, rule.scope or self.scope)]
+        return {mode: _compiled([r for r in rules if r.mode is mode], place) for mode in Mode}
+
+
+def _compiled(rules: Sequence[KeyRule], place: Place) -> Callable[[Any], Messages]:
+    if not rules:
+        return _no_keys
+    names = Names()
+    keys = mapping_source([rule.bound(place, names) for rule in rules], names)
+    return cast(Callable[[Any], Messages], eval(f"lambda self: {keys}", names.globals))  # noqa: S307
+
+
+def _no_keys(_: object) -> Messages:
+    return {}
 
 
 def check_timeout(timeout: float | None) -> None:
