@@ -217,6 +217,14 @@ def test_argument_that_an_inner_wrapper_adds_need_not_be_given(manager: LockMana
     )
 
 
+def test_function_may_have_no_rules(manager: LockManager) -> None:
+    @locks(manager=manager)
+    def start(vm: str) -> object:
+        return vm, held(manager)
+
+    assert start("web") == ("web", [])
+
+
 def test_default_is_the_very_object_of_the_function(manager: LockManager) -> None:
     default = object()
 

@@ -126,10 +126,10 @@ def _guard(
     manager = default_manager() if given is None else given
     is_async = inspect.iscoroutinefunction(function)
     names, _ = shape.names, shape.names.prefix
-    request = _request(declaration.bound(shape.place, names), names)
+    timeout = 0 if declaration.timeout is UNSET else declaration.timeout
+    request = _request(declaration.bound(shape.place, names), timeout, names)
     names.globals |= {
         f"{_}acquire": manager.acquire_async if is_async else manager.acquire,
-        f"{_}timeout": 0 if declaration.timeout is UNSET else declaration.timeout,
         f"{_}function": function,
         f"{_}type": type,
         f"{_}FINISHED": _FINISHED,
@@ -142,7 +142,7 @@ def _guard(
 
 _SYNC: Final = """
 def locked{shape.parameters}:
-    {_}grant = {_}acquire({request}, timeout={_}timeout)
+    {_}grant = {_}acquire({request})
     try:
         {_}returned = {_}function({shape.arguments})
         if {_}returned is not None and {_}type({_}returned) not in {_}FINISHED:
@@ -154,7 +154,7 @@ def locked{shape.parameters}:
 
 _ASYNC: Final = """
 async def locked{shape.parameters}:
-    {_}grant = await {_}acquire({request}, timeout={_}timeout)
+    {_}grant = await {_}acquire({request})
     try:
         return await {_}function({shape.arguments})
     finally:
@@ -186,8 +186,8 @@ def _name(function: Callable[..., Any]) -> str:
     return getattr(function, "__name__", repr(function))
 
 
-def _request(rules: Sequence[BoundRule], names: Names) -> str:
-    """The arguments of `LockManager.acquire` but for the time-out."""
+def _request(rules: Sequence[BoundRule], timeout: float | None, names: Names) -> str:
+    """The arguments of `LockManager.acquire`."""
     constants = [rule.constant for rule in rules if rule.is_constant]
     # A message for the whole request, so that keys which have it need no mapping. Where a key has
     # none there is none: in a mapping, None would stand for it.
@@ -200,7 +200,7 @@ def _request(rules: Sequence[BoundRule], names: Names) -> str:
     ]
     if common is not None:
         arguments.append(f"message={names.name_of(common)}")
-    return ", ".join(arguments)
+    return ", ".join([*arguments, f"timeout={names.name_of(timeout)}"])
 
 
 def _keys(rules: Sequence[BoundRule], common: str | Message | None, names: Names) -> str:
