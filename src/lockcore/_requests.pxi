@@ -67,14 +67,12 @@ cdef int make_room(names_t *names, Py_ssize_t n) except -1:
 
 
 cdef inline void end_names(names_t *names) noexcept:
-    if names.names != names.few_names:
-        free(names.names)
-    if names.scratch != names.few_scratch:
-        free(names.scratch)
     while names.n_messages > 0:
         names.n_messages -= 1
         Py_DECREF(<object> names.messages[names.n_messages])
-    if names.messages != names.few_messages:
+    if names.names != names.few_names:
+        free(names.names)
+        free(names.scratch)
         free(names.messages)
     drop_kept(names.kept)
 
