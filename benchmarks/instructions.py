@@ -75,6 +75,9 @@ CASES = {
     "try-owner": Case(
         (_KEYS, _MANAGER), "it.try_acquire(exclusive=[key], owner='command-1').release()"
     ),
+    "try-message": Case(
+        (_KEYS, _MANAGER), "it.try_acquire(exclusive={key: 'VM_IS_BUSY'}).release()"
+    ),
     "acquire": Case((_KEYS, _MANAGER), "it.acquire(exclusive=[key]).release()"),
     "mixed": Case(
         (_KEYS, _MANAGER), "it.try_acquire(exclusive=[key], shared=['pool-1']).release()"
