@@ -1,0 +1,110 @@
+"""`@locks` on functions of every signature: they are called as they would be without it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from lockcore import LockManager
+from lockcore.engine import exclusive, locks
+
+
+def plain(vm: object) -> object:
+    return vm
+
+
+def with_defaults(vm: object, host: object = "h1", *, fast: object = False) -> object:
+    return vm, host, fast
+
+
+def with_everything(
+    vm: object,
+    host: object = (),
+    /,
+    pool: object = "p1",
+    *rest: object,
+    fast: object,
+    **more: object,
+) -> object:
+    return vm, host, pool, rest, fast, more
+
+
+def with_names_of_builtins(vm: object, type: object, isinstance: object = 1) -> object:  # noqa: A002
+    return vm, type, isinstance
+
+
+def with_private_names(
+    _: object, vm: object, _grant: object = 1, __0: object = 2, **_acquire: object
+) -> object:
+    return _, vm, _grant, __0, _acquire
+
+
+class Called:
+    def __call__(self, vm: object, host: object = "h1") -> object:
+        return vm, host
+
+    def method(self, vm: object, *hosts: object) -> object:
+        return vm, hosts
+
+
+@functools.wraps(with_defaults)
+def behind_a_wrapper(*args: Any, **kwargs: Any) -> object:
+    return with_defaults(*args, **kwargs)
+
+
+CALLS: list[tuple[tuple[object, ...], dict[str, object]]] = [
+    ((), {}),
+    (("web",), {}),
+    (("web", "h2"), {}),
+    (("web", "h2", "p2", 4), {}),
+    ((), {"vm": "web"}),
+    (("web",), {"vm": "db"}),
+    (("web",), {"fast": True}),
+    (("web", "h2"), {"fast": True, "vm": "db"}),
+    (("web", "h2", "p2", 4), {"fast": True, "others": 1}),
+    ((), {"vm": "web", "host": "h2", "fast": 1}),
+    (("web",), {"type": int, "isinstance": 3}),
+    ((1, "web", 5), {"__0": 7, "_function": 8}),
+    ((), {"_": 1, "vm": "web", "_acquire": 8}),
+]
+
+
+def outcome(function: Callable[..., object], *args: object, **kwargs: object) -> object:
+    try:
+        return function(*args, **kwargs)
+    except TypeError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        plain,
+        with_defaults,
+        with_everything,
+        with_names_of_builtins,
+        with_private_names,
+        behind_a_wrapper,
+        Called(),
+        Called().method,
+        functools.partial(with_defaults, host="h3"),
+    ],
+)
+@pytest.mark.parametrize(("args", "kwargs"), CALLS)
+def test_function_takes_and_refuses_what_it_does_without_locks(
+    manager: LockManager,
+    function: Callable[..., object],
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+) -> None:
+    locked = locks(exclusive("VM", "vm"), manager=manager)(function)
+    expected = outcome(function, *args, **kwargs)
+    found = outcome(locked, *args, **kwargs)
+    if isinstance(expected, str) and "missing" in expected:
+        assert "missing" in str(found)  # it may be another that is looked for first
+    else:
+        assert found == expected
+    assert len(manager) == 0
