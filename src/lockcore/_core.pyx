@@ -100,24 +100,26 @@ cdef list take_rows(lc_rows *rows):
 
 # ---- waiting ----------------------------------------------------------------------------
 
-cdef int wait_for(Table table, lc_request *request, double seconds, lc_rows *rows) except? -2:
+cdef int acquire(Table table, lc_request *request, double seconds, lc_rows *rows) except? -2:
     """Acquires, waiting so long at most. Returns LC_OK, or why not, with `rows` for it."""
     cdef lc_status status
-    cdef lc_waiter *waiter
-    cdef int outcome
     if seconds == 0:
         status = lc_acquire(table.table, request, NULL, rows)
         if status == LC_CONFLICT:
             lc_count_refusal(table.table)
         return status
-    if request.waiter == NULL:
-        status = attempt(table.table, request)
-        if status != LC_CONFLICT:
-            return status
+    status = attempt(table.table, request)
+    return status if status != LC_CONFLICT else wait_for(table, request, seconds, rows)
+
+
+cdef int wait_for(Table table, lc_request *request, double seconds, lc_rows *rows) except? -2:
+    """Waits so long at most for what attempt() has just refused. Returns as acquire() does."""
+    cdef lc_waiter *waiter = request.waiter
+    cdef lc_status status
+    cdef int outcome
+    if waiter == NULL:
         waiter = new_waiter(table.table, None)
-    else:
-        waiter = request.waiter
-    status = lc_acquire(table.table, request, waiter, NULL)
+    status = lc_queue(table.table, request, waiter)
     if status != LC_QUEUED:
         if request.waiter != waiter:
             PyThread_free_lock(waiter.parker)
@@ -131,7 +133,7 @@ cdef object acquire_or_fail(Table table, Grant grant, double seconds, object tim
     cdef lc_rows rows = lc_rows(NULL, 0, 0)
     cdef int status
     try:
-        status = wait_for(table, grant.request, seconds, &rows)
+        status = acquire(table, grant.request, seconds, &rows)
         if status != LC_OK:
             if status == LC_NO_MEMORY:
                 raise MemoryError

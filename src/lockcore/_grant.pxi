@@ -177,7 +177,7 @@ cdef class Grant:
         if lc_request_state(self.request) != LC_NEW:
             return  # it was granted at once, and has been ended since by somebody else
         cdef lc_waiter *waiter = new_waiter(self.manager.table, wake)
-        cdef lc_status status = lc_acquire(self.manager.table, self.request, waiter, NULL)
+        cdef lc_status status = lc_queue(self.manager.table, self.request, waiter)
         if self.request.waiter != waiter:
             Py_XDECREF(<PyObject *> waiter.parker)
             free(waiter)

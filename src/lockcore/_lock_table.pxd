@@ -10,6 +10,7 @@ cdef extern from "lock_table.h" nogil:
     void lc_mutex_lock(lc_mutex *mutex)
     void lc_mutex_unlock(lc_mutex *mutex)
     int64_t lc_now()
+    void lc_spin_pause()
     void lc_yield_thread()
 
     enum:
@@ -133,6 +134,7 @@ cdef extern from "lock_table.h" nogil:
     lc_status lc_acquire(
         lc_table *table, lc_request *request, lc_waiter *waiter, lc_rows *blockers
     )
+    lc_status lc_queue(lc_table *table, lc_request *request, lc_waiter *waiter)
     lc_status lc_cancel(lc_table *table, lc_request *request, bint timed_out, lc_rows *blockers)
     lc_status lc_break_deadlock(lc_table *table, lc_request *request, lc_rows *cycle)
     lc_status lc_release(lc_table *table, lc_request *request)

@@ -10,6 +10,10 @@ cdef extern from "Python.h" nogil:
         PY_LOCK_FAILURE
         PY_LOCK_ACQUIRED
         PY_LOCK_INTR
+    ctypedef struct PyThreadState:
+        pass
+    PyThreadState *PyEval_SaveThread()
+    void PyEval_RestoreThread(PyThreadState *)
     PyThread_type_lock PyThread_allocate_lock()
     void PyThread_free_lock(PyThread_type_lock)
     int PyThread_acquire_lock(PyThread_type_lock, int wait)
@@ -37,6 +41,17 @@ cdef extern from *:
     #define LC_SPARES (&lc_spares_of_the_gil)
     #endif
 
+    /* Not PyGILState_Check(), which says yes to everybody once there is a subinterpreter. */
+    static inline bool lc_has_gil(void)
+    {
+        PyThreadState *state = PyGILState_GetThisThreadState();
+    #if PY_VERSION_HEX >= 0x030D0000
+        return state != NULL && state == PyThreadState_GetUnchecked();
+    #else
+        return state != NULL && state == _PyThreadState_UncheckedGet();
+    #endif
+    }
+
     static inline bool lc_has_resumed(lc_waiter *waiter)
     {
         return atomic_load_explicit(&waiter->has_resumed, memory_order_relaxed);
@@ -52,6 +67,23 @@ cdef extern from *:
         return !atomic_exchange_explicit(&waiter->has_resumed, true, memory_order_relaxed);
     }
 
+    /* How often a thread has let go of the GIL in order to wait. */
+    static atomic_uint n_parks;
+
+    static inline void lc_count_park(void)
+    {
+        if (LC_HAS_GIL) {
+            atomic_fetch_add_explicit(&n_parks, 1, memory_order_relaxed);
+        }
+    }
+    static inline unsigned lc_parks(void)
+    {
+        return atomic_load_explicit(&n_parks, memory_order_relaxed);
+    }
+
+    /* What this thread, having the GIL, leaves to hand_over(): of those it wakes the last. */
+    static _Thread_local lc_request *last_woken;
+
     /* Grants that this thread is to give back when it has woken all, through `below`. */
     static _Thread_local lc_request *to_give_back;
     static _Thread_local bool is_giving_back;
@@ -59,65 +91,81 @@ cdef extern from *:
     bint LC_HAS_GIL
     bint LC_HAS_SPARES
     lc_spares *LC_SPARES
+    lc_request *last_woken
     lc_request *to_give_back
     bint is_giving_back
+    bint lc_has_gil() nogil
     bint lc_has_resumed(lc_waiter *) nogil
     void lc_set_resumed(lc_waiter *, bint) nogil
     bint lc_claim(lc_waiter *) nogil
-    int PyGILState_Check() nogil
+    void lc_count_park() nogil
+    unsigned lc_parks() nogil
 
 cdef enum:
     # How long a request waits before it looks for a deadlock. Most waits are shorter.
     OPTIMISTIC_NS = 5_000_000
     # The longest single park; also keeps microseconds far from overflow.
     LONGEST_PARK_NS = 3_600_000_000_000
-    # How long a thread that has woken another lets go of the GIL at most.
+    # How long a thread that has woken another lets go of the GIL at most, for that one to have it;
+    # and how long it then stays awake for that one to let go of the GIL again.
     HAND_OVER_NS = 200_000
+    HAND_BACK_NS = 5_000
 
 cdef enum:
     FOR_EVER = 0x7FFFFFFFFFFFFFFF
 
 
-# The thread woken last by whoever has the GIL, until hand_over(). Guarded by the GIL.
-cdef lc_request *last_woken = NULL
-
-
 cdef void wake_thread(lc_request *request) noexcept nogil:
-    global last_woken
-    cdef lc_request *former
-    PyThread_release_lock(request.waiter.parker)
     # One that only looks for a deadlock does so without the GIL.
-    if LC_HAS_GIL and lc_request_state(request) != LC_WAITING and PyGILState_Check():
-        former = last_woken
-        last_woken = request
-        request = former
-    if request != NULL:
+    if LC_HAS_GIL and lc_request_state(request) != LC_WAITING and lc_has_gil():
+        leave_to_hand_over(request)
+    else:
+        PyThread_release_lock(request.waiter.parker)
         drop(request)
 
 
+cdef inline void leave_to_hand_over(lc_request *request) noexcept nogil:
+    """Wakes the one left before, and leaves the next one, or with NULL none."""
+    global last_woken
+    cdef lc_request *former = last_woken
+    last_woken = request
+    if former != NULL:
+        PyThread_release_lock(former.waiter.parker)
+        drop(former)
+
+
 cdef void hand_over() noexcept nogil:
-    """Lets a thread just woken run, where the GIL would make it wait for a switch interval."""
-    if LC_HAS_GIL and PyGILState_Check():
-        with gil:
-            if last_woken != NULL:
-                yield_gil()
+    """Lets the thread woken last run, where the GIL would make it wait for a switch interval.
 
-
-cdef void yield_gil() noexcept:
+    It is woken only once it can have the GIL, or it would go to sleep again waiting for that.
+    """
     global last_woken
     cdef lc_request *request = last_woken
+    cdef unsigned parks
+    cdef PyThreadState *state
     cdef int64_t end
+    if request == NULL:
+        return
     last_woken = NULL
-    with nogil:
-        end = lc_now() + HAND_OVER_NS
-        while not lc_has_resumed(request.waiter) and lc_now() < end:
-            lc_yield_thread()
+    parks = lc_parks()
+    state = PyEval_SaveThread()
+    PyThread_release_lock(request.waiter.parker)
+    end = lc_now() + HAND_OVER_NS
+    while not lc_has_resumed(request.waiter) and lc_now() < end:
+        lc_yield_thread()
     drop(request)
+    # Threads that take turns wait again at once. Who sleeps until then, as the GIL would have us
+    # do, must be woken by them.
+    end = lc_now() + HAND_BACK_NS
+    while lc_parks() == parks and lc_now() < end:
+        lc_spin_pause()
+    PyEval_RestoreThread(state)
 
 
 cdef void wake_callback(lc_request *request) noexcept nogil:
     global to_give_back
     cdef bint is_wanted
+    leave_to_hand_over(NULL)  # not until the callback has done whatever it does
     with gil:
         is_wanted = call_back(<object> request.waiter.parker)
     # One that was only to look for a deadlock still waits, or its grant calls it again: it
@@ -203,27 +251,38 @@ cdef lc_waiter *new_waiter(lc_table *table, object callback) except NULL:
     return waiter
 
 
+cdef inline long long microseconds(int64_t until, int64_t now) noexcept nogil:
+    """Returns how long PyThread_acquire_lock_timed() is to wait."""
+    return -1 if until == FOR_EVER else min(max(until - now, 0), <int64_t> LONGEST_PARK_NS) // 1000
+
+
 cdef int park(Table table, lc_request *request, int64_t deadline, lc_rows *rows) except? -2:
     """Waits until the request is granted or has left its queues; then returns which.
 
     Raises what a signal handler raises, with the request neither held nor queued.
     """
     cdef unsigned long generation = table.generation
-    cdef int64_t now = lc_now()
-    # Nobody can wait for an owner without a name, so only a wake-up makes those look.
-    cdef int64_t look = now + OPTIMISTIC_NS if request.owner != NULL else FOR_EVER
+    cdef int64_t now = 0, look = FOR_EVER
     cdef int64_t until
     cdef PyLockStatus woken
     cdef lc_status status = LC_QUEUED
+    # Clocks are read only where somebody asks for the time. Nobody can wait for an owner without
+    # a name, so only a wake-up makes those look.
+    if request.owner != NULL or deadline != FOR_EVER:
+        now = lc_now()
+    if request.owner != NULL:
+        look = now + OPTIMISTIC_NS
     lc_set_resumed(request.waiter, False)
     try:
         while status == LC_QUEUED:
-            until = min(look, deadline, now + LONGEST_PARK_NS)
+            until = min(look, deadline)
             with nogil:
+                lc_count_park()
                 woken = PyThread_acquire_lock_timed(
-                    request.waiter.parker, max(until - now, 0) // 1000, 1
+                    request.waiter.parker, microseconds(until, now), 1
                 )
-            now = lc_now()
+            if until != FOR_EVER:
+                now = lc_now()
             if lc_request_state(request) == LC_HELD:
                 status = LC_OK
             elif woken == PY_LOCK_ACQUIRED or now >= look:

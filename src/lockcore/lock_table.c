@@ -338,10 +338,19 @@ lc_status
 lc_acquire(lc_table *table, lc_request *request, lc_waiter *waiter, lc_rows *blockers)
 {
     lc_status status = try_acquire(table, request);
-    if (LC_UNLIKELY(status == LC_QUEUED || status == LC_CONFLICT)) {
+    bool is_wanted = waiter != NULL || blockers != NULL;
+    if (LC_UNLIKELY(status == LC_QUEUED || (status == LC_CONFLICT && is_wanted))) {
         LC_SYNC("acquire-refused");
         status = lc_acquire_slow(table, request, waiter, blockers);
     }
+    lc_resize_if_due(table);
+    return status;
+}
+
+lc_status
+lc_queue(lc_table *table, lc_request *request, lc_waiter *waiter)
+{
+    lc_status status = lc_acquire_slow(table, request, waiter, NULL);
     lc_resize_if_due(table);
     return status;
 }

@@ -276,6 +276,11 @@ lc_status lc_try_acquire(lc_table *table, lc_request *request);
  * Returns: also LC_QUEUED, LC_NO_MEMORY. */
 lc_status lc_acquire(lc_table *table, lc_request *request, lc_waiter *waiter, lc_rows *blockers);
 
+/* The second half of lc_acquire(), for a request with keys that has just been refused: queues
+ * it, or grants it if by now nobody is in the way.
+ * Returns: LC_QUEUED, LC_OK or LC_CLOSED. */
+lc_status lc_queue(lc_table *table, lc_request *request, lc_waiter *waiter);
+
 /* Ends a wait. `blockers` (may be NULL) gets who is in the way.
  * Returns: LC_OK when the request had been granted already, and stays so;
  * LC_CONFLICT when it was waiting and no longer is; LC_CLOSED when it was shut out.

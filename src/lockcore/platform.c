@@ -16,8 +16,8 @@ void *(*lc_malloc_hook)(size_t size) = NULL;
 void (*lc_sync_hook)(const char *point) = NULL;
 #endif
 
-static inline void
-spin_pause(void)
+void
+lc_spin_pause(void)
 {
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
@@ -60,7 +60,7 @@ lc_mutex_lock_slow(lc_mutex *mutex)
             return;
         }
         if (round < spins) {
-            spin_pause();
+            lc_spin_pause();
         } else if (round < spins + yields) {
             lc_yield_thread();
         } else {

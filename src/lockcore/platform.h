@@ -37,6 +37,9 @@ typedef struct lc_mutex {
 
 void lc_mutex_lock_slow(lc_mutex *mutex);
 
+/* Tells the processor that we look at the same place again and again. */
+void lc_spin_pause(void);
+
 /* Lets another thread run on this processor. */
 void lc_yield_thread(void);
 

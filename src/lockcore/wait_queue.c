@@ -94,7 +94,7 @@ count_wait(lc_table *table, int64_t nanoseconds)
 /* Takes a waiting request out of all queues and marks the links whose queues it
  * leaves. Requires: its buckets locked. */
 static void
-leave_queues(lc_table *table, lc_array *array, lc_request *request)
+leave_queues(lc_table *table, lc_array *array, lc_request *request, int64_t now)
 {
     for (uint32_t i = 0; i < request->n_links; i++) {
         lc_link *link = &request->links[i];
@@ -105,7 +105,7 @@ leave_queues(lc_table *table, lc_array *array, lc_request *request)
         }
     }
     remove_waiting(table, request);
-    count_wait(table, lc_now() - request->since);
+    count_wait(table, now - request->since);
 }
 
 static void
@@ -222,8 +222,9 @@ try_candidate(lc_table *table, lc_request *request, lc_woken *woken)
     bool is_blocked_anywhere = false;
     bool is_opened = look_at_places(array, request, &is_blocked_anywhere);
     if (!is_blocked_anywhere) {
-        leave_queues(table, array, request);
-        lc_grant(table, array, request, lc_now());
+        int64_t now = lc_now();
+        leave_queues(table, array, request, now);
+        lc_grant(table, array, request, now);
         lc_add_woken(table, woken, request);
     }
     for (uint32_t i = 0; is_opened && is_blocked_anywhere && i < request->n_links; i++) {
@@ -506,7 +507,7 @@ void
 lc_stop_waiting(lc_table *table, lc_request *request, lc_state state)
 {
     lc_array *array = lc_lock_buckets(table, request);
-    leave_queues(table, array, request);
+    leave_queues(table, array, request, lc_now());
     atomic_store_explicit(&request->state, state, memory_order_release);
     lc_unlock_buckets(table, array, request);
     /* The table's reference; whoever waits has its own. */
@@ -565,7 +566,7 @@ lc_end_waits(lc_table *table, lc_state state, lc_woken *woken)
     for (unsigned i = 0; i < LC_OWNER_LISTS; i++) {
         for (lc_request *request; (request = table->waiting[i]) != NULL;) {
             lc_array *array = lc_lock_buckets(table, request);
-            leave_queues(table, array, request);
+            leave_queues(table, array, request, lc_now());
             atomic_store_explicit(&request->state, state, memory_order_release);
             lc_unlock_buckets(table, array, request);
             lc_add_woken(table, woken, request);
