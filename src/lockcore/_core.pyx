@@ -118,7 +118,7 @@ cdef int wait_for(Table table, lc_request *request, double seconds, lc_rows *row
     cdef lc_status status
     cdef int outcome
     if waiter == NULL:
-        waiter = new_waiter(table.table, None)
+        waiter = new_waiter()
     status = lc_queue(table.table, request, waiter)
     if status != LC_QUEUED:
         if request.waiter != waiter:

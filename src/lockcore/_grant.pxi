@@ -176,7 +176,7 @@ cdef class Grant:
         """
         if lc_request_state(self.request) != LC_NEW:
             return  # it was granted at once, and has been ended since by somebody else
-        cdef lc_waiter *waiter = new_waiter(self.manager.table, wake)
+        cdef lc_waiter *waiter = new_callback_waiter(self.manager.table, wake)
         cdef lc_status status = lc_queue(self.manager.table, self.request, waiter)
         if self.request.waiter != waiter:
             Py_XDECREF(<PyObject *> waiter.parker)
@@ -238,7 +238,7 @@ cdef void end_grant(PyObject *grant) noexcept:
     cdef lc_request *request = (<Grant> grant).request
     cdef void *payload
     if request != NULL and lc_request_drop(request):
-        if request.waiter != NULL:
+        if request.waiter != NULL and not keep_waiter(request):
             dispose(request)
         else:
             payload = request.payload

@@ -231,23 +231,57 @@ cdef void dispose(lc_request *request) noexcept nogil:
             Py_XDECREF(<PyObject *> callback)
 
 
-cdef lc_waiter *new_waiter(lc_table *table, object callback) except NULL:
+# What threads waited with, kept for the next ones: the GIL guards it.
+cdef enum:
+    MANY_SPARE_WAITERS = 64
+
+cdef lc_waiter *spare_waiters[MANY_SPARE_WAITERS]
+cdef uint32_t n_spare_waiters = 0
+
+
+cdef lc_waiter *new_waiter() except NULL:
+    """Returns what a thread waits with."""
+    global n_spare_waiters
+    cdef lc_waiter *waiter
+    if LC_HAS_SPARES and n_spare_waiters > 0:
+        n_spare_waiters -= 1
+        waiter = spare_waiters[n_spare_waiters]
+    else:
+        waiter = allocate_waiter(wake_thread)
+        waiter.parker = PyThread_allocate_lock()
+        if waiter.parker == NULL:
+            free(waiter)
+            raise MemoryError
+    # Taken from the start: whoever wakes us opens it. A spare one may still be open.
+    PyThread_acquire_lock(waiter.parker, 0)
+    return waiter
+
+
+cdef inline bint keep_waiter(lc_request *request) noexcept:
+    """Keeps the waiter of a request that nobody refers to. Returns whether it did."""
+    global n_spare_waiters
+    if (not LC_HAS_SPARES or request.waiter.wake != wake_thread
+            or n_spare_waiters == MANY_SPARE_WAITERS):
+        return False
+    spare_waiters[n_spare_waiters] = request.waiter
+    n_spare_waiters += 1
+    request.waiter = NULL
+    return True
+
+
+cdef lc_waiter *new_callback_waiter(lc_table *table, object callback) except NULL:
+    cdef lc_waiter *waiter = allocate_waiter(wake_callback)
+    Py_INCREF(callback)
+    waiter.parker = <void *> callback
+    waiter.table = table
+    return waiter
+
+
+cdef lc_waiter *allocate_waiter(void (*wake)(lc_request *) noexcept nogil) except NULL:
     cdef lc_waiter *waiter = <lc_waiter *> calloc(1, sizeof(lc_waiter))
     if waiter == NULL:
         raise MemoryError
-    if callback is not None:
-        Py_INCREF(callback)
-        waiter.parker = <void *> callback
-        waiter.table = table
-        waiter.wake = wake_callback
-        return waiter
-    waiter.parker = PyThread_allocate_lock()
-    if waiter.parker == NULL:
-        free(waiter)
-        raise MemoryError
-    # Taken from the start: whoever wakes us opens it.
-    PyThread_acquire_lock(waiter.parker, 0)
-    waiter.wake = wake_thread
+    waiter.wake = wake
     return waiter
 
 

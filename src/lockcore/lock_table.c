@@ -338,10 +338,11 @@ lc_status
 lc_acquire(lc_table *table, lc_request *request, lc_waiter *waiter, lc_rows *blockers)
 {
     lc_status status = try_acquire(table, request);
-    bool is_wanted = waiter != NULL || blockers != NULL;
-    if (LC_UNLIKELY(status == LC_QUEUED || (status == LC_CONFLICT && is_wanted))) {
+    if (LC_UNLIKELY(status == LC_QUEUED || status == LC_CONFLICT)) {
         LC_SYNC("acquire-refused");
-        status = lc_acquire_slow(table, request, waiter, blockers);
+        if (status == LC_QUEUED || waiter != NULL || blockers != NULL) {
+            status = lc_acquire_slow(table, request, waiter, blockers);
+        }
     }
     lc_resize_if_due(table);
     return status;

@@ -267,6 +267,53 @@ TABLE_TEST(cancelled_request_may_wait_again_at_the_end)
     CHECK(holds(z));
 }
 
+TABLE_TEST(refused_request_is_queued_without_a_second_attempt)
+{
+    party *x = ask("x", "a!"), *y = try_to("y", "a! b!");
+    CHECK_INT(y->status, LC_CONFLICT);
+    CHECK_INT(lc_queue(table, y->request, new_waiter(y)), LC_QUEUED);
+    CHECK_TEXT(at("a"), "x! | y!");
+    CHECK_TEXT(at("b"), "");
+    release(x);
+    CHECK(holds(y));
+    CHECK_INT(y->wakes, 1);
+}
+
+TABLE_TEST(refused_request_is_granted_if_nobody_is_in_the_way_any_more)
+{
+    party *x = ask("x", "a!"), *y = try_to("y", "a!");
+    CHECK_INT(y->status, LC_CONFLICT);
+    release(x);
+    lc_waiter *waiter = new_waiter(y);
+    CHECK_INT(lc_queue(table, y->request, waiter), LC_OK);
+    CHECK(y->request->waiter == NULL);
+    free(waiter);
+    CHECK_TEXT(at("a"), "y!");
+    CHECK_INT(y->wakes, 0);
+    CHECK_INT(release(y), LC_OK);
+    CHECK(lc_request_is_ours(y->request));
+}
+
+TABLE_TEST(refused_request_is_shut_out_of_a_table_that_was_closed_meanwhile)
+{
+    ask("x", "a!");
+    party *y = try_to("y", "a!");
+    lc_table_close(table);
+    lc_waiter *waiter = new_waiter(y);
+    CHECK_INT(lc_queue(table, y->request, waiter), LC_CLOSED);
+    CHECK(y->request->waiter == NULL);
+    free(waiter);
+}
+
+TABLE_TEST(attempt_without_a_waiter_is_refused_where_it_would_wait)
+{
+    ask("x", "a!");
+    party *y = prepare("y", "a!");
+    CHECK_INT(lc_acquire(table, y->request, NULL, NULL), LC_CONFLICT);
+    CHECK(lc_request_is_ours(y->request));
+    CHECK_INT(statistics().refused, 0);
+}
+
 TABLE_TEST(release_wakes_those_who_can_run_and_nobody_else)
 {
     party *x = ask("x", "a!"), *others[50], *readers[3];

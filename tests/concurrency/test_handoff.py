@@ -13,7 +13,7 @@ import threading
 
 import pytest
 
-from support import until_queued
+from support import report_of, until_queued
 
 TRIES = 50
 
@@ -219,3 +219,73 @@ def test_two_threads_take_turns_without_a_switch_interval(lock_manager, backgrou
     for thread in threads:
         thread.result()
     assert (len(turns), sorted(set(turns))) == (400, ["x", "y"])
+
+
+def test_thread_is_woken_before_a_callback_of_the_same_release_runs(lock_manager, background):
+    """The callback may do what only the thread ends."""
+    holder = lock_manager.acquire(exclusive=["a"])
+    has_run = threading.Event()
+
+    def wait():
+        with lock_manager.acquire(shared=["a"]):
+            has_run.set()
+
+    thread = background(wait)
+    until_queued(lock_manager, "a")
+    lock_manager._submit(shared=["a"], wake=lambda: calls.append(has_run.wait(10)))
+    calls = []
+    holder.release()
+    thread.result()
+    assert calls == [True]
+
+
+def test_each_of_many_woken_threads_runs(lock_manager, background):
+    """The last of them is woken in another way than those before."""
+    def wait(number):
+        with lock_manager.acquire(shared=["a"]):
+            marks.append(number)
+
+    marks = []
+    holder = lock_manager.acquire(exclusive=["a"])
+    threads = [background(wait, number) for number in range(5)]
+    until_queued(lock_manager, "a", 5)
+    holder.release()
+    for thread in threads:
+        thread.result()
+    assert sorted(marks) == [0, 1, 2, 3, 4]
+
+
+WAIT_BESIDE_A_SUBINTERPRETER = """
+import json, threading
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+from lockcore import LockManager, LockTimeoutError
+
+interpreters.create()  # from now on PyGILState_Check() says yes to everybody
+manager = LockManager()
+reader = manager.acquire(shared=["a"])
+has_run, pause = threading.Event(), threading.Event()
+
+def wait_behind():
+    while not manager.waiters("a"):
+        pause.wait(0.001)
+    with manager.acquire(shared=["a"]):
+        has_run.set()
+
+thread = threading.Thread(target=wait_behind)
+thread.start()
+while not has_run.is_set():
+    try:
+        manager.acquire(exclusive=["a"], timeout=0.2)
+    except LockTimeoutError:
+        pass
+thread.join()
+print(json.dumps("woken"))
+"""
+
+
+def test_wait_that_times_out_wakes_those_behind_it_beside_a_subinterpreter():
+    """It does so without the GIL, and so has none to hand over."""
+    assert report_of(WAIT_BESIDE_A_SUBINTERPRETER) == "woken"
