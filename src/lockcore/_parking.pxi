@@ -154,8 +154,8 @@ cdef void hand_over() noexcept nogil:
     while not lc_has_resumed(request.waiter) and lc_now() < end:
         lc_yield_thread()
     drop(request)
-    # Threads that take turns wait again at once. Who sleeps until then, as the GIL would have us
-    # do, must be woken by them.
+    # Threads that take turns wait again at once. Would we sleep until then, as who asks for the
+    # GIL does, they would have to wake us.
     end = lc_now() + HAND_BACK_NS
     while lc_parks() == parks and lc_now() < end:
         lc_spin_pause()

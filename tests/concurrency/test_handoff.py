@@ -241,6 +241,7 @@ def test_thread_is_woken_before_a_callback_of_the_same_release_runs(lock_manager
 
 def test_each_of_many_woken_threads_runs(lock_manager, background):
     """The last of them is woken in another way than those before."""
+
     def wait(number):
         with lock_manager.acquire(shared=["a"]):
             marks.append(number)
