@@ -54,7 +54,8 @@ class LockManager(_core.Table):
     __slots__ = ()  # no dictionary: methods are found faster
 
     def __init__(self) -> None:
-        _managers.add(self)
+        # Table takes any arguments, for the sake of subclasses; we take none.
+        super().__init__()
 
     # acquire(), try_acquire(), lock(), close(), closed and len() come from the C core.
 
@@ -140,7 +141,7 @@ class LockManager(_core.Table):
             wake = _Wake(wait)
             grant._queue(wake)
             try:
-                await wait.until_held(self, grant, seconds, timeout)
+                await wait.until_held(grant, seconds, timeout)
             finally:
                 wake.is_over = True
         return grant
@@ -160,29 +161,34 @@ class LockManager(_core.Table):
         if not isinstance(message, (str, Message)):
             raise TypeError(f"a message must be str, Message or None, not {type(message).__name__}")
 
-    def _fail_not_held(self, grant: Grant | None, action: str) -> NoReturn:
-        raise NotHeldError(None if grant is None else grant.token, action)
 
-    def _fail(
-        self, status: int, grant: Grant | None, rows: list[_core.Row], timeout: float | None
-    ) -> NoReturn:
-        if grant is None:
-            raise ManagerClosedError
-        request = Request(grant.exclusive, grant.shared, grant.owner, grant._message)
-        if status == _core.CLOSED:
-            raise ManagerClosedError(request)
-        if status == _core.FORKED:
-            raise LockError(
-                f"cannot acquire {describe_request(request)}: the process was forked during the "
-                "wait, which is the parent's"
-            )
-        if status == _core.DEADLOCK:
-            steps = zip(rows[::2], rows[1::2], strict=True)
-            raise DeadlockError(request, [(_waiter(row), _blocker(other)) for row, other in steps])
-        blockers = [_blocker(row) for row in rows]
-        if status == _core.TIMED_OUT and timeout is not None:
-            raise LockTimeoutError(request, blockers, float(timeout))
-        raise LockConflictError(request, blockers)
+def _fail(
+    status: int, grant: Grant | None, rows: list[_core.Row], timeout: float | None
+) -> NoReturn:
+    if grant is None:
+        raise ManagerClosedError
+    request = Request(grant.exclusive, grant.shared, grant.owner, grant._message)
+    if status == _core.CLOSED:
+        raise ManagerClosedError(request)
+    if status == _core.FORKED:
+        raise LockError(
+            f"cannot acquire {describe_request(request)}: the process was forked during the "
+            "wait, which is the parent's"
+        )
+    if status == _core.DEADLOCK:
+        steps = zip(rows[::2], rows[1::2], strict=True)
+        raise DeadlockError(request, [(_waiter(row), _blocker(other)) for row, other in steps])
+    blockers = [_blocker(row) for row in rows]
+    if status == _core.TIMED_OUT and timeout is not None:
+        raise LockTimeoutError(request, blockers, float(timeout))
+    raise LockConflictError(request, blockers)
+
+
+def _fail_not_held(grant: Grant | None, action: str) -> NoReturn:
+    raise NotHeldError(None if grant is None else grant.token, action)
+
+
+_core.on_failure(_fail, _fail_not_held)
 
 
 _OPTIMISTIC_SECONDS = 0.005
@@ -226,9 +232,7 @@ class _Wait:
         if not self._future.done():
             self._future.set_result(None)
 
-    async def until_held(
-        self, manager: LockManager, grant: Grant, seconds: float, timeout: float | None
-    ) -> None:
+    async def until_held(self, grant: Grant, seconds: float, timeout: float | None) -> None:
         """Waits until the grant is held; if it raises, that is neither held nor queued."""
         deadline = self.loop.time() + seconds
         look = self.loop.time() + _OPTIMISTIC_SECONDS if grant.owner is not None else deadline
@@ -239,13 +243,13 @@ class _Wait:
                     break
                 look = deadline
                 if (cycle := grant._break_deadlock()) is not None:
-                    manager._fail(_core.DEADLOCK, grant, cycle, None)
+                    _fail(_core.DEADLOCK, grant, cycle, None)
                 if self.loop.time() >= deadline:
                     blockers = grant._time_out()
                     if blockers is not None:
-                        manager._fail(_core.TIMED_OUT, grant, blockers, timeout)
+                        _fail(_core.TIMED_OUT, grant, blockers, timeout)
             if grant._state == "closed":
-                manager._fail(_core.CLOSED, grant, [], None)
+                _fail(_core.CLOSED, grant, [], None)
         except BaseException:
             if grant._state == "waiting":
                 grant._cancel()
@@ -286,15 +290,6 @@ def _named(owner: Owner) -> Owner:
     return owner
 
 
-# ---- fork: the child has no thread that waits, and the parent's locks are the parent's --------
-
-_managers: weakref.WeakSet[LockManager] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for manager in _managers:
-        manager._after_fork_in_child()
-
-
+# The child has no thread that waits, and the parent's locks are the parent's.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(after_in_child=_core.after_fork_in_child)

@@ -2,7 +2,7 @@
 
 This is the only file (with those it includes) that knows both C and Python. It raises
 only for bad arguments and lack of memory; every other outcome is a status that
-`Table._fail`, which lockcore.LockManager defines, turns into an exception.
+what `on_failure` was told, by lockcore.LockManager's module, turns into an exception.
 """
 
 cimport cython
@@ -48,9 +48,14 @@ cdef dict STATES = {
 }
 
 
+# What raises: on_failure().
+cdef object fail = None
+cdef object fail_not_held = None
+
+
 # ---- results ----------------------------------------------------------------------------
 
-cdef object keys_of(Table table, const lc_request *request, uint8_t mode):
+cdef object keys_of(lc_table *table, const lc_request *request, uint8_t mode):
     modes = modes_of(table, request)
     cdef uint32_t i
     return frozenset([
@@ -58,12 +63,12 @@ cdef object keys_of(Table table, const lc_request *request, uint8_t mode):
     ])
 
 
-cdef bytearray modes_of(Table table, const lc_request *request):
+cdef bytearray modes_of(lc_table *table, const lc_request *request):
     """Returns the modes of the links at one instant."""
     cdef const lc_key *owner
     cdef uint64_t token
     cdef bytearray modes = bytearray(request.n_links)
-    lc_look_at(table.table, request, &owner, &token, <uint8_t *> PyByteArray_AS_STRING(modes))
+    lc_look_at(table, request, &owner, &token, <uint8_t *> PyByteArray_AS_STRING(modes))
     return modes
 
 
@@ -100,26 +105,26 @@ cdef list take_rows(lc_rows *rows):
 
 # ---- waiting ----------------------------------------------------------------------------
 
-cdef int acquire(Table table, lc_request *request, double seconds, lc_rows *rows) except? -2:
+cdef int acquire(lc_table *table, lc_request *request, double seconds, lc_rows *rows) except? -2:
     """Acquires, waiting so long at most. Returns LC_OK, or why not, with `rows` for it."""
     cdef lc_status status
     if seconds == 0:
-        status = lc_acquire(table.table, request, NULL, rows)
+        status = lc_acquire(table, request, NULL, rows)
         if status == LC_CONFLICT:
-            lc_count_refusal(table.table)
+            lc_count_refusal(table)
         return status
-    status = attempt(table.table, request)
+    status = attempt(table, request)
     return status if status != LC_CONFLICT else wait_for(table, request, seconds, rows)
 
 
-cdef int wait_for(Table table, lc_request *request, double seconds, lc_rows *rows) except? -2:
+cdef int wait_for(lc_table *table, lc_request *request, double seconds, lc_rows *rows) except? -2:
     """Waits so long at most for what attempt() has just refused. Returns as acquire() does."""
     cdef lc_waiter *waiter = request.waiter
     cdef lc_status status
     cdef int outcome
     if waiter == NULL:
         waiter = new_waiter()
-    status = lc_queue(table.table, request, waiter)
+    status = lc_queue(table, request, waiter)
     if status != LC_QUEUED:
         if request.waiter != waiter:
             PyThread_free_lock(waiter.parker)
@@ -129,7 +134,7 @@ cdef int wait_for(Table table, lc_request *request, double seconds, lc_rows *row
     return TIMED_OUT_ if outcome == LC_CONFLICT else outcome
 
 
-cdef object acquire_or_fail(Table table, Grant grant, double seconds, object timeout):
+cdef object acquire_or_fail(lc_table *table, Grant grant, double seconds, object timeout):
     cdef lc_rows rows = lc_rows(NULL, 0, 0)
     cdef int status
     try:
@@ -137,7 +142,7 @@ cdef object acquire_or_fail(Table table, Grant grant, double seconds, object tim
         if status != LC_OK:
             if status == LC_NO_MEMORY:
                 raise MemoryError
-            table._fail(status, grant, take_rows(&rows), timeout)
+            fail(status, grant, take_rows(&rows), timeout)
     finally:
         lc_rows_clear(&rows, dispose)
     return grant
@@ -193,22 +198,22 @@ cdef inline object granted(Table table, object exclusive, object shared, object 
                            object message, object timeout):
     """What Table.acquire() returns."""
     cdef double seconds = seconds_of(timeout)
-    cdef Grant grant = new_grant(table)
+    cdef Grant grant = new_grant(keeper_of(table))
     grant.request = build(table, exclusive, shared, owner, message)
-    return acquire_or_fail(table, grant, seconds, timeout)
+    return acquire_or_fail(table.table, grant, seconds, timeout)
 
 
 cdef inline object granted_or_none(Table table, object exclusive, object shared, object owner,
                                    object message):
     """What Table.try_acquire() returns."""
     # Made before it is held: afterwards nothing may fail.
-    cdef Grant grant = new_grant(table)
+    cdef Grant grant = new_grant(keeper_of(table))
     grant.request = build(table, exclusive, shared, owner, message)
     cdef lc_status status = try_acquire(table.table, grant.request)
     if status == LC_OK:
         return grant
     if status == LC_CLOSED:
-        table._fail(CLOSED, None, [], None)
+        fail(CLOSED, None, [], None)
     return None
 
 
@@ -218,7 +223,6 @@ cdef class Table:
     """A table of locks: what lockcore.LockManager is built on."""
 
     cdef lc_table *table
-    cdef unsigned long generation   # how many forks made it a child's
     cdef object __weakref__
 
     def __cinit__(self, *args, **kwargs):
@@ -229,7 +233,7 @@ cdef class Table:
             lc_table_guard(self.table)
 
     def __dealloc__(self):
-        if self.table != NULL:
+        if self.table != NULL and (LC_HAS_GIL or lc_table_leave(self.table)):
             drop_all(lc_table_free(self.table))
 
     def acquire(self, *, exclusive=(), shared=(), owner=None, message=None,
@@ -284,10 +288,10 @@ cdef class Table:
 
     def _attempt(self, *, exclusive=(), shared=(), owner=None, message=None):
         """Returns a grant that is held or, when somebody is in the way, new: for `_queue`."""
-        cdef Grant grant = new_grant(self)
+        cdef Grant grant = new_grant(keeper_of(self))
         grant.request = build(self, exclusive, shared, owner, message)
         if attempt(self.table, grant.request) == LC_CLOSED:
-            self._fail(CLOSED, grant, [], None)
+            fail(CLOSED, grant, [], None)
         return grant
 
     def _submit(self, *, exclusive=(), shared=(), owner=None, message=None, wake=None):
@@ -302,14 +306,6 @@ cdef class Table:
     def _check_message(self, message):
         """Raises TypeError for what cannot be a message. Here nothing but str and None can."""
         raise TypeError(f"a message must be str or None, not {type(message).__name__}")
-
-    def _fail_not_held(self, grant, action):
-        """Raises that the grant, or with None the lock, is not held."""
-        self._fail(NOT_HELD, grant, [], None)
-
-    def _fail(self, status, grant, rows, timeout):
-        """Raises what the status means."""
-        raise RuntimeError(f"lock table status {status}")
 
     def _rows_of_key(self, key):
         cdef names_t names
@@ -393,14 +389,34 @@ cdef class Table:
         """Whether close() was called."""
         return lc_table_is_closed(self.table)
 
-    def _after_fork_in_child(self):
-        self.generation += 1
-        drop_all(lc_table_empty(self.table))
-
 
 if not lc_handle_forks():
     raise MemoryError
 lc_call_after_waking(after_waking)
+
+
+def after_fork_in_child():
+    """Ends what all tables hold: it is the parent's."""
+    global generation_of_tables
+    generation_of_tables += 1
+    drop_all(lc_tables_empty())
+
+
+def status_error(status, grant, rows, timeout):
+    """Raises RuntimeError, whatever the status."""
+    raise RuntimeError(f"lock table status {status}")
+
+
+def not_held_error(grant, action):
+    """Raises RuntimeError: the grant, or with None the lock, is not held."""
+    status_error(NOT_HELD, grant, [], None)
+
+
+def on_failure(call, call_not_held):
+    """Has `call(status, grant, rows, timeout)` and `call_not_held(grant, action)` raise."""
+    global fail, fail_not_held
+    fail = call
+    fail_not_held = call_not_held
 
 
 def ignore():

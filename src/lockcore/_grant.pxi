@@ -9,7 +9,15 @@ cdef PyObject *spare_grants[MANY_SPARES]
 cdef uint32_t n_spare_grants = 0
 
 
-cdef inline Grant new_grant(Table manager):
+cdef inline void *keeper_of(Table manager) noexcept:
+    """What a grant keeps, lest its table be freed: with the GIL the manager.
+
+    Without, its reference count would be a cache line that all threads write at every grant.
+    """
+    return <void *> manager if LC_HAS_GIL else <void *> manager.table
+
+
+cdef inline Grant new_grant(void *keeper):
     """Returns a grant whose request is still to come."""
     global n_spare_grants
     cdef Grant grant
@@ -18,8 +26,23 @@ cdef inline Grant new_grant(Table manager):
         grant = <Grant> spare_grants[n_spare_grants]
     else:
         grant = Grant.__new__(Grant)
-    grant.manager = manager
+    grant.keeper = keeper
+    if LC_HAS_GIL:
+        Py_INCREF(<object> keeper)
+    else:
+        lc_table_keep(<lc_table *> keeper)
     return grant
+
+
+cdef inline void drop_keeper(void *keeper) noexcept:
+    if LC_HAS_GIL:
+        Py_XDECREF(<PyObject *> keeper)
+    elif keeper != NULL and lc_table_drop(<lc_table *> keeper):
+        drop_all(lc_table_free(<lc_table *> keeper))
+
+
+cdef inline lc_table *table_of(Grant grant) noexcept:
+    return (<Table> grant.keeper).table if LC_HAS_GIL else <lc_table *> grant.keeper
 
 
 @cython.final
@@ -35,7 +58,7 @@ cdef class Grant:
     """
 
     cdef lc_request *request
-    cdef Table manager
+    cdef void *keeper               # keeper_of() its manager
 
     def __init__(self):
         raise TypeError("grants come from LockManager.acquire()")
@@ -46,8 +69,8 @@ cdef class Grant:
         Raises:
             NotHeldError: it was released before, here or by somebody else. Nothing changed.
         """
-        if release(self.manager.table, self.request) != LC_OK:
-            self.manager._fail_not_held(self, "release")
+        if release(table_of(self), self.request) != LC_OK:
+            fail_not_held(self, "release")
 
     def downgrade(self):
         """Makes every exclusive key shared, and lets those run who can now. Never blocks.
@@ -55,9 +78,9 @@ cdef class Grant:
         Raises:
             NotHeldError: the grant has ended. Nothing changed.
         """
-        cdef lc_status status = lc_downgrade(self.manager.table, self.request)
+        cdef lc_status status = lc_downgrade(table_of(self), self.request)
         if status != LC_OK:
-            self.manager._fail_not_held(self, "downgrade")
+            fail_not_held(self, "downgrade")
 
     def upgrade(self, timeout=None):
         """Makes every shared key exclusive, waiting for other holders to go.
@@ -73,29 +96,29 @@ cdef class Grant:
             DeadlockError: waiting could never end, as when two upgrade the same key.
             NotHeldError: the grant has ended.
         """
-        cdef Table manager = self.manager
+        cdef lc_table *table = table_of(self)
         cdef double seconds = seconds_of(timeout)
         cdef Grant upgrade
         if self.request.n_links == 0 and lc_request_state(self.request) == LC_HELD:
             return
-        cdef lc_status status = begin_upgrade(manager.table, self.request)
+        cdef lc_status status = begin_upgrade(table, self.request)
         if status == LC_BUSY:
             raise RuntimeError("too many upgrades of one grant are under way")
-        check(manager, self, status, [], "upgrade")
+        check(self, status, [], "upgrade")
         upgrade = None
         try:
-            upgrade = new_grant(manager)
-            upgrade.request = new_upgrade(manager, self.request)
+            upgrade = new_grant(self.keeper)
+            upgrade.request = new_upgrade(table, self.request)
             if upgrade.request.n_links > 0:
-                acquire_or_fail(manager, upgrade, seconds, timeout)
+                acquire_or_fail(table, upgrade, seconds, timeout)
         except BaseException:
-            lc_end_upgrade(manager.table, self.request, NULL)
+            lc_end_upgrade(table, self.request, NULL)
             raise
         if upgrade.request.n_links == 0:
-            lc_end_upgrade(manager.table, self.request, NULL)
-        elif lc_end_upgrade(manager.table, self.request, upgrade.request) != LC_OK:
-            release(manager.table, upgrade.request)
-            manager._fail_not_held(self, "upgrade")
+            lc_end_upgrade(table, self.request, NULL)
+        elif lc_end_upgrade(table, self.request, upgrade.request) != LC_OK:
+            release(table, upgrade.request)
+            fail_not_held(self, "upgrade")
 
     @cython.always_allow_keywords(True)
     def transfer(self, owner):
@@ -119,12 +142,12 @@ cdef class Grant:
             if owner is not None:
                 name_owner(owner, &name, scratch, &kept)
             status = lc_transfer(
-                self.manager.table, self.request, NULL if owner is None else &name, &rows
+                table_of(self), self.request, NULL if owner is None else &name, &rows
             )
             if status == LC_BUSY:
                 raise RuntimeError("cannot transfer a grant while it is being upgraded")
             if status != LC_OK:
-                check(self.manager, self, status, take_rows(&rows), "transfer")
+                check(self, status, take_rows(&rows), "transfer")
         finally:
             lc_rows_clear(&rows, dispose)
             drop_kept(kept)
@@ -134,7 +157,7 @@ cdef class Grant:
         """The owner, or None if the grant is its own."""
         cdef const lc_key *owner
         cdef uint64_t token
-        lc_look_at(self.manager.table, self.request, &owner, &token, NULL)
+        lc_look_at(table_of(self), self.request, &owner, &token, NULL)
         return object_of(owner)
 
     @property
@@ -142,18 +165,18 @@ cdef class Grant:
         """A number that grows with every grant of the manager."""
         cdef const lc_key *owner
         cdef uint64_t token
-        lc_look_at(self.manager.table, self.request, &owner, &token, NULL)
+        lc_look_at(table_of(self), self.request, &owner, &token, NULL)
         return token
 
     @property
     def exclusive(self):
         """The frozenset of keys it holds (or held) exclusive."""
-        return keys_of(self.manager, self.request, LC_EXCLUSIVE)
+        return keys_of(table_of(self), self.request, LC_EXCLUSIVE)
 
     @property
     def shared(self):
         """The frozenset of keys it holds (or held) shared."""
-        return keys_of(self.manager, self.request, LC_SHARED)
+        return keys_of(table_of(self), self.request, LC_SHARED)
 
     @property
     def is_held(self):
@@ -176,24 +199,24 @@ cdef class Grant:
         """
         if lc_request_state(self.request) != LC_NEW:
             return  # it was granted at once, and has been ended since by somebody else
-        cdef lc_waiter *waiter = new_callback_waiter(self.manager.table, wake)
-        cdef lc_status status = lc_queue(self.manager.table, self.request, waiter)
+        cdef lc_waiter *waiter = new_callback_waiter(table_of(self), wake)
+        cdef lc_status status = lc_queue(table_of(self), self.request, waiter)
         if self.request.waiter != waiter:
             Py_XDECREF(<PyObject *> waiter.parker)
             free(waiter)
         if status == LC_CLOSED:
-            self.manager._fail(CLOSED, self, [], None)
+            fail(CLOSED, self, [], None)
 
     def _cancel(self):
         """Ends a wait. Returns False when it had been granted already, and stays so."""
-        return lc_cancel(self.manager.table, self.request, False, NULL) != LC_OK
+        return lc_cancel(table_of(self), self.request, False, NULL) != LC_OK
 
     def _time_out(self):
         """Ends a wait that was too long. Returns the blockers' rows, or None if it was over."""
         cdef lc_rows rows = lc_rows(NULL, 0, 0)
         cdef lc_status status
         try:
-            status = lc_cancel(self.manager.table, self.request, True, &rows)
+            status = lc_cancel(table_of(self), self.request, True, &rows)
             return None if status == LC_OK or status == LC_CLOSED else take_rows(&rows)
         finally:
             lc_rows_clear(&rows, dispose)
@@ -203,7 +226,7 @@ cdef class Grant:
         cdef lc_rows rows = lc_rows(NULL, 0, 0)
         cdef lc_status status
         try:
-            status = lc_break_deadlock(self.manager.table, self.request, &rows)
+            status = lc_break_deadlock(table_of(self), self.request, &rows)
             if status == LC_NO_MEMORY:
                 raise MemoryError
             return take_rows(&rows) if status == LC_DEADLOCK else None
@@ -214,7 +237,7 @@ cdef class Grant:
         return self
 
     def __exit__(self, kind, error, traceback):
-        release(self.manager.table, self.request)
+        release(table_of(self), self.request)
 
     def __repr__(self):
         return (
@@ -245,7 +268,8 @@ cdef void end_grant(PyObject *grant) noexcept:
             lc_request_free(request, LC_SPARES)
             Py_XDECREF(<PyObject *> payload)
     (<Grant> grant).request = NULL
-    (<Grant> grant).manager = None
+    drop_keeper((<Grant> grant).keeper)
+    (<Grant> grant).keeper = NULL
     # SAFETY: the next grant's reference is the first one to it again.
     if LC_HAS_SPARES and n_spare_grants < MANY_SPARES:
         spare_grants[n_spare_grants] = grant
@@ -258,13 +282,13 @@ free_grant = (<PyTypeObject *> Grant).tp_dealloc
 (<PyTypeObject *> Grant).tp_dealloc = end_grant
 
 
-cdef int check(Table manager, Grant grant, lc_status status, list rows, str action) except -1:
+cdef int check(Grant grant, lc_status status, list rows, str action) except -1:
     if status == LC_NO_MEMORY:
         raise MemoryError
     if status == LC_NOT_HELD:
-        manager._fail_not_held(grant, action)
+        fail_not_held(grant, action)
     if status != LC_OK:
-        manager._fail(<int> status, grant, rows, None)
+        fail(<int> status, grant, rows, None)
     return 0
 
 
@@ -272,15 +296,15 @@ cdef lc_status begin_upgrade(lc_table *table, lc_request *request) noexcept:
     return LC_NOT_HELD if request.n_links == 0 else lc_begin_upgrade(table, request)
 
 
-cdef lc_request *new_upgrade(Table manager, lc_request *of) except NULL:
+cdef lc_request *new_upgrade(lc_table *table, lc_request *of) except NULL:
     cdef lc_request *request
     cdef uint32_t i
     message = <object> of.payload if of.payload != NULL else None
     if type(message) is tuple:
-        modes = modes_of(manager, of)
+        modes = modes_of(table, of)
         shared = [message_of(of, i) for i in range(of.n_links) if modes[i] == LC_SHARED]
         message = (message_of(of, -1), *shared)
-    request = lc_request_upgrade(manager.table, of, NULL)
+    request = lc_request_upgrade(table, of, NULL)
     if request == NULL:
         raise MemoryError
     if message is not None:

@@ -29,7 +29,7 @@ cdef class Lock:
     cdef lc_request *first          # grants, through `below`
     cdef lc_request *last
     cdef Table manager
-    cdef unsigned long generation   # of the manager when the list was begun
+    cdef unsigned long generation   # of tables when the list was begun
     cdef lc_guard guard              # of all this, where there is no GIL
 
     def __init__(self):
@@ -76,7 +76,7 @@ cdef class Lock:
             status = release(self.manager.table, request)
             self.give_back(request)
         if status != LC_OK:
-            self.manager._fail_not_held(None, "release")
+            fail_not_held(None, "release")
 
     def locked(self):
         """Returns whether this lock is held, by whomever acquired it through this object."""
@@ -99,8 +99,8 @@ cdef class Lock:
     def __repr__(self):
         return (
             f"<{'locked' if self.locked() else 'unlocked'} lockcore.Lock "
-            f"exclusive={sorted(keys_of(self.manager, self.request, LC_EXCLUSIVE), key=repr)} "
-            f"shared={sorted(keys_of(self.manager, self.request, LC_SHARED), key=repr)}>"
+            f"exclusive={sorted(keys_of(self.manager.table, self.request, LC_EXCLUSIVE), key=repr)} "
+            f"shared={sorted(keys_of(self.manager.table, self.request, LC_SHARED), key=repr)}>"
         )
 
     cdef bint wait(self, lc_request *request, lc_status status, double seconds,
@@ -113,15 +113,15 @@ cdef class Lock:
                 if seconds == 0:
                     lc_count_refusal(self.manager.table)
                     return False
-                outcome = wait_for(self.manager, request, seconds, &rows)
+                outcome = wait_for(self.manager.table, request, seconds, &rows)
             if outcome == TIMED_OUT_:
                 return False
             if outcome == LC_NO_MEMORY:
                 raise MemoryError
             if outcome != LC_OK:
-                grant = new_grant(self.manager)
+                grant = new_grant(keeper_of(self.manager))
                 grant.request = lc_request_keep(request)
-                self.manager._fail(outcome, grant, take_rows(&rows), timeout)
+                fail(outcome, grant, take_rows(&rows), timeout)
             return True
         finally:
             lc_rows_clear(&rows, dispose)
@@ -131,9 +131,9 @@ cdef class Lock:
     cdef inline void begin(self) noexcept:
         if not LC_HAS_GIL:
             lc_mutex_lock(&self.guard.mutex)
-        if self.generation != self.manager.generation:
+        if self.generation != generation_of_tables:
             self.forget_grants()
-            self.generation = self.manager.generation
+            self.generation = generation_of_tables
 
     cdef inline void end(self) noexcept:
         if not LC_HAS_GIL:

@@ -115,6 +115,10 @@ cdef enum:
     FOR_EVER = 0x7FFFFFFFFFFFFFFF
 
 
+# How many forks made all tables a child's.
+cdef unsigned long generation_of_tables = 0
+
+
 cdef void wake_thread(lc_request *request) noexcept nogil:
     # One that only looks for a deadlock does so without the GIL.
     if LC_HAS_GIL and lc_request_state(request) != LC_WAITING and lc_has_gil():
@@ -290,12 +294,12 @@ cdef inline long long microseconds(int64_t until, int64_t now) noexcept nogil:
     return -1 if until == FOR_EVER else min(max(until - now, 0), <int64_t> LONGEST_PARK_NS) // 1000
 
 
-cdef int park(Table table, lc_request *request, int64_t deadline, lc_rows *rows) except? -2:
+cdef int park(lc_table *table, lc_request *request, int64_t deadline, lc_rows *rows) except? -2:
     """Waits until the request is granted or has left its queues; then returns which.
 
     Raises what a signal handler raises, with the request neither held nor queued.
     """
-    cdef unsigned long generation = table.generation
+    cdef unsigned long generation = generation_of_tables
     cdef int64_t now = 0, look = FOR_EVER
     cdef int64_t until
     cdef PyLockStatus woken
@@ -321,15 +325,15 @@ cdef int park(Table table, lc_request *request, int64_t deadline, lc_rows *rows)
                 status = LC_OK
             elif woken == PY_LOCK_ACQUIRED or now >= look:
                 look = FOR_EVER
-                status = lc_break_deadlock(table.table, request, rows)
+                status = lc_break_deadlock(table, request, rows)
             if status == LC_QUEUED and now >= deadline:
-                status = lc_cancel(table.table, request, True, rows)
+                status = lc_cancel(table, request, True, rows)
             elif status == LC_NO_MEMORY:
-                if lc_cancel(table.table, request, False, NULL) == LC_OK:
-                    lc_release(table.table, request)  # nobody is told of the grant
+                if lc_cancel(table, request, False, NULL) == LC_OK:
+                    lc_release(table, request)  # nobody is told of the grant
             if woken == PY_LOCK_INTR:
-                check_signals(table.table, request, status)
-                if table.generation != generation:
+                check_signals(table, request, status)
+                if generation_of_tables != generation:
                     return FORKED_
     finally:
         lc_set_resumed(request.waiter, True)

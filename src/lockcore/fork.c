@@ -49,16 +49,35 @@ lc_before_fork(lc_table *table)
     for (size_t i = 0; table->is_locked && i < (size_t)1 << array->bits; i++) {
         lc_mutex_lock(&array->buckets[i].mutex);
     }
+    lc_lock_stripes(table);
 }
 
 void
 lc_after_fork(lc_table *table)
 {
+    lc_unlock_stripes(table);
     lc_array *array = atomic_load_explicit(&table->array, memory_order_relaxed);
     for (size_t i = 0; table->is_locked && i < (size_t)1 << array->bits; i++) {
         lc_mutex_unlock(&array->buckets[i].mutex);
     }
     lc_mutex_unlock(&table->wait_mutex);
+}
+
+lc_request *
+lc_tables_empty(void)
+{
+    lc_request *all = NULL;
+    lc_mutex_lock(&tables_mutex);
+    for (lc_table *table = tables; table != NULL; table = table->next_table) {
+        lc_request *ended = lc_table_empty(table);
+        for (lc_request *next; ended != NULL; ended = next) {
+            next = lc_next_ended(ended);
+            ended->links[0].chain = all == NULL ? NULL : &all->links[0];
+            all = ended;
+        }
+    }
+    lc_mutex_unlock(&tables_mutex);
+    return all;
 }
 
 #ifndef _WIN32

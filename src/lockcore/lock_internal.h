@@ -14,6 +14,7 @@
 #define LC_MAX_BITS 30
 #define LC_TRIM_BITS 16        /* shrinking from here is worth a look at the heap */
 #define LC_OWNER_LISTS 64
+#define LC_STRIPES 32
 
 /* One cache line, so that threads on different keys do not share one. */
 typedef struct lc_bucket {
@@ -30,6 +31,13 @@ typedef struct lc_array {
     lc_bucket *buckets;                     /* page-aligned */
     unsigned bits;                          /* 1 << bits buckets */
 } lc_array;
+
+/* The handles that some threads have made, less those they have dropped. */
+typedef struct lc_stripe {
+    lc_mutex mutex;
+    long n_handles;
+    char apart[LC_CACHE_LINE - 2 * sizeof(long)];
+} lc_stripe;
 
 struct lc_table {
     /* Read by every operation, written by a resize. */
@@ -48,6 +56,10 @@ struct lc_table {
 
     lc_table *next_table, **where_table;    /* among all tables: fork.c */
     bool is_locked;                         /* for a fork: its buckets, too */
+
+    lc_stripe stripes[LC_STRIPES];
+    atomic_long left_handles;               /* once is_left, and then no stripe counts */
+    bool is_left;                           /* written under all stripes' mutexes */
 
     /* Everything below belongs to the wait mutex. */
     lc_mutex wait_mutex;
@@ -266,6 +278,11 @@ lc_resize_if_due(lc_table *table)
         lc_resize(table);
     }
 }
+
+/* ---- keepers.c ---- */
+
+void lc_lock_stripes(lc_table *table);
+void lc_unlock_stripes(lc_table *table);
 
 /* ---- fork.c ---- */
 

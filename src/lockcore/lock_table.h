@@ -196,6 +196,18 @@ void lc_table_unguard(lc_table *table);
 lc_request *lc_table_free(lc_table *table);
 lc_request *lc_next_ended(const lc_request *request);
 
+/* Who keeps a table: its maker until lc_table_leave(), and handles. Threads that make and
+ * drop handles write to different cache lines.
+ *
+ * Makes a handle. Requires: another, or that the maker has not left. */
+void lc_table_keep(lc_table *table);
+
+/* Drops one. Returns: whether the caller must call lc_table_free(). */
+bool lc_table_drop(lc_table *table);
+
+/* For the maker, once. Returns: as lc_table_drop(). */
+bool lc_table_leave(lc_table *table);
+
 /* Refuses all that comes later and shuts out all who wait. Holders stay. */
 void lc_table_close(lc_table *table);
 bool lc_table_is_closed(lc_table *table);
@@ -211,6 +223,9 @@ bool lc_handle_forks(void);
 /* Ends whatever the table holds or has waiting: for a child process, where it is the
  * parent's. Nobody else may be using it. Returns: as lc_table_free(). */
 lc_request *lc_table_empty(lc_table *table);
+
+/* The same for every table there is. */
+lc_request *lc_tables_empty(void);
 
 /* ---- requests -------------------------------------------------------------- */
 

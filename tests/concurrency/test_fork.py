@@ -17,6 +17,7 @@ from lockcore import LockManager, NotHeldError
 warnings.simplefilter("ignore", DeprecationWarning)  # we know that there are threads
 manager = LockManager()
 grant = manager.acquire(exclusive=["a"], shared=["b"], owner="parent")
+orphan = LockManager().acquire(exclusive=["a"])
 lock = manager.lock(exclusive=["l"])
 lock.acquire()
 waiting = []
@@ -63,6 +64,10 @@ IN_CHILD = {
         [None, 0],
     ),
     "does_not_hold_its_parents_grant": ("grant.is_held", False),
+    "does_not_hold_the_grant_of_a_dropped_manager": (
+        "[orphan.is_held, is_refused(orphan.release)]",
+        [False, True],
+    ),
     "cannot_release_its_parents_grant": ("is_refused(grant.release)", True),
     "cannot_end_its_parents_grant": ("manager.clear()", 0),
     "leaves_the_block_of_its_parents_grant": ("grant.__exit__(None, None, None)", None),

@@ -18,8 +18,9 @@ from support import report_of
 PROGRAM = """
 import json
 from _testcapi import remove_mem_hooks, set_nomemory
-from lockcore._core import Table
+from lockcore._core import Table, not_held_error, on_failure, status_error
 
+on_failure(status_error, not_held_error)
 manager = Table()
 kept = [manager.acquire(exclusive=[("kept", number)]) for number in range(200)]
 holder = manager.acquire(exclusive=["held"], shared=["both"], owner="holder", message="BUSY")

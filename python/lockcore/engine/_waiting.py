@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from lockcore import _core
-from lockcore._manager import _OPTIMISTIC_SECONDS, Grant, LockManager, _Wait, _Wake
+from lockcore._manager import _OPTIMISTIC_SECONDS, Grant, LockManager, _fail, _Wait, _Wake
 from lockcore.engine._result import EngineClosedError
 
 __all__ = ["LockWaits"]
@@ -63,12 +63,12 @@ class LockWaits:
         def sleep(until: float) -> None:
             woken.acquire(timeout=min(max(until - time.monotonic(), 0), _LONGEST))
             if process != os.getpid():
-                manager._fail(_core.FORKED, grant, [], None)
+                _fail(_core.FORKED, grant, [], None)
 
         try:
             with self._known(wake):
                 grant._queue(wake)
-                self._wait(manager, grant, sleep, deadline, timeout)
+                self._wait(grant, sleep, deadline, timeout)
         except BaseException:
             if process != os.getpid():
                 raise  # the parent goes on waiting
@@ -80,7 +80,6 @@ class LockWaits:
 
     def _wait(
         self,
-        manager: LockManager,
         grant: Grant,
         sleep: Callable[[float], None],
         deadline: float,
@@ -94,13 +93,13 @@ class LockWaits:
                 break
             look = deadline
             if (cycle := grant._break_deadlock()) is not None:
-                manager._fail(_core.DEADLOCK, grant, cycle, None)
+                _fail(_core.DEADLOCK, grant, cycle, None)
             if time.monotonic() >= deadline:
                 blockers = grant._time_out()
                 if blockers is not None:
-                    manager._fail(_core.TIMED_OUT, grant, blockers, timeout)
+                    _fail(_core.TIMED_OUT, grant, blockers, timeout)
         if grant._state == "closed":
-            manager._fail(_core.CLOSED, grant, [], None)
+            _fail(_core.CLOSED, grant, [], None)
 
     async def acquire_async(
         self, manager: LockManager, request: Mapping[str, Any], timeout: float | None
@@ -121,7 +120,7 @@ class LockWaits:
         try:
             with self._known(wake):
                 grant._queue(wake)
-                await wait.until_held(manager, grant, seconds, timeout)
+                await wait.until_held(grant, seconds, timeout)
         finally:
             wake.is_over = True
         return grant
