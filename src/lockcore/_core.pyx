@@ -233,8 +233,8 @@ cdef class Table:
             lc_table_guard(self.table)
 
     def __dealloc__(self):
-        if self.table != NULL and (LC_HAS_GIL or lc_table_leave(self.table)):
-            drop_all(lc_table_free(self.table))
+        if self.table != NULL and lc_table_leave(self.table):
+            end_table(self.table)
 
     def acquire(self, *, exclusive=(), shared=(), owner=None, message=None,
                 timeout=None):
@@ -423,7 +423,11 @@ def ignore():
     """Does nothing."""
 
 
-cdef void drop_all(lc_request *request) noexcept:
+cdef void end_table(lc_table *table) noexcept nogil:
+    drop_all(lc_table_free(table))
+
+
+cdef void drop_all(lc_request *request) noexcept nogil:
     cdef lc_request *next_one
     while request != NULL:
         next_one = lc_next_ended(request)

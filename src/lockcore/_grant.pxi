@@ -38,7 +38,7 @@ cdef inline void drop_keeper(void *keeper) noexcept:
     if LC_HAS_GIL:
         Py_XDECREF(<PyObject *> keeper)
     elif keeper != NULL and lc_table_drop(<lc_table *> keeper):
-        drop_all(lc_table_free(<lc_table *> keeper))
+        end_table(<lc_table *> keeper)
 
 
 cdef inline lc_table *table_of(Grant grant) noexcept:
@@ -53,8 +53,9 @@ cdef class Grant:
     Dropping the last reference does not release: the locks stay, visible and releasable by
     their owner. Any thread may call any method.
 
-    A grant keeps its manager alive, and is not known to the garbage collector, which would have
-    to visit a million of them: a manager that keeps its own grants is never collected.
+    A grant works as long as anybody has it, though nobody else may have its manager. It is not
+    known to the garbage collector, which would have to visit a million of them; and with the GIL it
+    keeps the manager alive, so that one which keeps its own grants is never collected.
     """
 
     cdef lc_request *request

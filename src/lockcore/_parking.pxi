@@ -178,7 +178,9 @@ cdef void wake_callback(lc_request *request) noexcept nogil:
         drop(request)
     else:
         # Whoever waited will never know. Let the next one run; but not from here: thousands
-        # may do so one after the other, and each would need room on the stack.
+        # may do so one after the other, and each would need room on the stack. Nor may the table
+        # go meanwhile, with a manager that another callback has made and dropped.
+        lc_table_keep(request.waiter.table)
         request.below = to_give_back
         to_give_back = request
 
@@ -186,14 +188,18 @@ cdef void wake_callback(lc_request *request) noexcept nogil:
 cdef void give_back_unwanted() noexcept nogil:
     global to_give_back, is_giving_back
     cdef lc_request *request
+    cdef lc_table *table
     if is_giving_back:
         return
     is_giving_back = True
     while to_give_back != NULL:
         request = to_give_back
         to_give_back = request.below
-        lc_release(request.waiter.table, request)
+        table = request.waiter.table
+        lc_release(table, request)
         drop(request)
+        if lc_table_drop(table):
+            end_table(table)
     is_giving_back = False
 
 

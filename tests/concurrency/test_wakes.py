@@ -302,3 +302,28 @@ for grant in held:
 print(json.dumps([len(manager.waiters(key)) for key in "bc"]))
 """
     assert report_of(program) == [0, 0]
+
+
+def test_grant_that_nobody_wants_is_given_back_though_its_manager_is_dropped():
+    """It is given back after others, whose callback used a manager of its own and dropped it."""
+    program = """
+import json
+from lockcore import LockManager
+
+manager = LockManager()
+called = []
+
+def use_another():
+    another = LockManager()
+    holder = another.acquire(exclusive=["b"])
+    another._submit(exclusive=["b"], wake=lambda: False)
+    another._submit(exclusive=["b"], wake=lambda: called.append("last"))
+    holder.release()
+
+holder = manager.acquire(exclusive=["a"])
+manager._submit(exclusive=["a"], wake=lambda: False)
+manager._submit(exclusive=["a"], wake=use_another)
+holder.release()
+print(json.dumps(called))
+"""
+    assert report_of(program) == ["last"]
