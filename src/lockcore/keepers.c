@@ -39,12 +39,12 @@ lock_stripe(lc_table *table)
 
 /* Counts where the maker has not left. Returns: false, with nothing changed, if it has. */
 static bool
-count_in_stripe(lc_table *table, long change)
+count_in_stripe(lc_table *table, int change)
 {
     lc_stripe *stripe = lock_stripe(table);
     bool is_left = table->is_left;
     if (LC_LIKELY(!is_left)) {
-        stripe->n_handles += change;
+        stripe->n_handles += (uint32_t)change;
     }
     lc_mutex_unlock(&stripe->mutex);
     return !is_left;
@@ -79,12 +79,12 @@ lc_table_drop(lc_table *table)
 bool
 lc_table_leave(lc_table *table)
 {
-    long n = 1; /* our own: we have mutexes to open yet */
+    uint32_t n = 1; /* our own: we have mutexes to open yet */
     lc_lock_stripes(table);
     for (unsigned i = 0; i < LC_STRIPES; i++) {
         n += table->stripes[i].n_handles;
     }
-    atomic_store_explicit(&table->left_handles, n, memory_order_relaxed);
+    atomic_store_explicit(&table->left_handles, (long)n, memory_order_relaxed);
     table->is_left = true;
     lc_unlock_stripes(table);
     return drop_left(table);

@@ -32,20 +32,24 @@ typedef struct lc_array {
     unsigned bits;                          /* 1 << bits buckets */
 } lc_array;
 
-/* The handles that some threads have made, less those they have dropped. */
+/* The handles that some threads have made, less those they have dropped; it wraps. Eight bytes, so
+ * that they are in one cache line wherever malloc() puts the table. */
 typedef struct lc_stripe {
     lc_mutex mutex;
-    long n_handles;
-    char apart[LC_CACHE_LINE - 2 * sizeof(long)];
+    uint32_t n_handles;
+    char apart[LC_CACHE_LINE - 2 * sizeof(uint32_t)];
 } lc_stripe;
 
+_Static_assert(sizeof(lc_stripe) == LC_CACHE_LINE, "stripes are a cache line apart");
+
 struct lc_table {
-    /* Read by every operation, written by a resize. */
+    /* Read by every operation, written by a resize and in the end. */
     _Atomic(lc_array *) array;
     atomic_uint n_unguarded;                /* who may be inside without the callers' mutex */
     atomic_uchar closed;
     atomic_uchar resize_is_due;
-    char apart_1[LC_BUCKET_BYTES - 2 - sizeof(atomic_uint) - sizeof(void *)];
+    bool is_left;                           /* by its maker: under all stripes' mutexes */
+    char apart_1[LC_BUCKET_BYTES - 3 - sizeof(atomic_uint) - sizeof(void *)];
 
     /* Written by every grant. */
     atomic_uint_fast64_t grants;            /* tokens given out */
@@ -53,13 +57,12 @@ struct lc_table {
 
     atomic_uint_fast64_t refusals;
     atomic_long sampled_keys;
-
+    atomic_long left_handles;               /* once is_left, and then no stripe counts */
     lc_table *next_table, **where_table;    /* among all tables: fork.c */
     bool is_locked;                         /* for a fork: its buckets, too */
+    char apart_3[LC_CACHE_LINE];
 
     lc_stripe stripes[LC_STRIPES];
-    atomic_long left_handles;               /* once is_left, and then no stripe counts */
-    bool is_left;                           /* written under all stripes' mutexes */
 
     /* Everything below belongs to the wait mutex. */
     lc_mutex wait_mutex;
@@ -73,6 +76,8 @@ struct lc_table {
     lc_statistics statistics;               /* all but acquired and refused */
     lc_array arrays[LC_MAX_BITS + 1];       /* each size's pages, once used */
 };
+
+_Static_assert(offsetof(struct lc_table, stripes) % 8 == 0, "no stripe is in two cache lines");
 
 /* An owner that came by transfer. Rows may point at an owner for as long as they
  * keep the request, so its former owners stay until it is freed. */
