@@ -18,6 +18,13 @@ warnings.simplefilter("ignore", DeprecationWarning)  # we know that there are th
 manager = LockManager()
 grant = manager.acquire(exclusive=["a"], shared=["b"], owner="parent")
 orphan = LockManager().acquire(exclusive=["a"])
+
+class Bare(LockManager):
+    def __init__(self):
+        pass  # it does not call its base
+
+bare = Bare()
+grant_of_bare = bare.acquire(exclusive=["a"])
 lock = manager.lock(exclusive=["l"])
 lock.acquire()
 waiting = []
@@ -68,6 +75,8 @@ IN_CHILD = {
         "[orphan.is_held, is_refused(orphan.release)]",
         [False, True],
     ),
+    "may_drop_the_grant_of_a_dropped_manager": ("globals().pop('orphan') and None", None),
+    "holds_nothing_of_a_manager_without_init": ("[grant_of_bare.is_held, len(bare)]", [False, 0]),
     "cannot_release_its_parents_grant": ("is_refused(grant.release)", True),
     "cannot_end_its_parents_grant": ("manager.clear()", 0),
     "leaves_the_block_of_its_parents_grant": ("grant.__exit__(None, None, None)", None),

@@ -8,7 +8,14 @@ import weakref
 
 import pytest
 
-from lockcore import LockConflictError, LockManager, Message, NotHeldError
+from lockcore import (
+    LockConflictError,
+    LockManager,
+    LockTimeoutError,
+    ManagerClosedError,
+    Message,
+    NotHeldError,
+)
 from support import eventually
 
 ROUNDS = 100
@@ -51,6 +58,63 @@ def test_grants_of_a_dropped_manager_still_conflict():
     second.release()
     first.upgrade()
     assert first.exclusive == {"a"}
+
+
+def test_waiter_of_a_dropped_manager_is_granted():
+    manager = LockManager()
+    holder = manager.acquire(exclusive=["a"])
+    waiter = manager._submit(exclusive=["a"])
+    del manager
+    gc.collect()
+    holder.release()
+    assert waiter.is_held
+
+
+def test_grant_of_a_dropped_manager_knows_that_it_was_closed():
+    with LockManager() as manager:
+        grant = manager.acquire(shared=["a"])
+        manager.acquire(shared=["a"])
+    del manager
+    gc.collect()
+    with pytest.raises(ManagerClosedError):
+        grant.upgrade()
+    grant.release()
+
+
+def test_errors_of_a_grant_of_a_dropped_manager_have_its_messages():
+    manager = LockManager()
+    grant = manager.acquire(shared=["a"], owner="me")
+    manager.acquire(shared={"a": "BUSY"}, owner="you")
+    del manager
+    gc.collect()
+    with pytest.raises(LockTimeoutError) as caught:
+        grant.upgrade(timeout=1e-6)
+    assert [row.message for row in caught.value.blockers] == ["BUSY"]
+
+
+def test_grants_of_threads_that_have_ended_end_with_the_last(background):
+    """More threads than the table counts apart, and none of them drops what it made."""
+    message = Watched("BUSY")
+    watch = weakref.ref(message)
+    managers = [LockManager()]
+    managers[0].acquire(exclusive=["held to the end"], message=message)
+    grants = []
+
+    def acquire(number):
+        grants.append(managers[0].acquire(exclusive=[number]))
+
+    for number in range(70):
+        background(acquire, number).result()
+    managers.clear()
+    del message
+    for grant in grants[1:]:
+        grant.release()
+    del grants[1:], grant
+    gc.collect()
+    assert watch() is not None
+    grants.clear()
+    gc.collect()
+    assert watch() is None
 
 
 def test_finaliser_of_a_manager_runs_once():
