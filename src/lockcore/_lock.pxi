@@ -97,10 +97,11 @@ cdef class Lock:
         self.release()
 
     def __repr__(self):
+        cdef lc_table *table = self.manager.table
         return (
             f"<{'locked' if self.locked() else 'unlocked'} lockcore.Lock "
-            f"exclusive={sorted(keys_of(self.manager.table, self.request, LC_EXCLUSIVE), key=repr)} "
-            f"shared={sorted(keys_of(self.manager.table, self.request, LC_SHARED), key=repr)}>"
+            f"exclusive={sorted(keys_of(table, self.request, LC_EXCLUSIVE), key=repr)} "
+            f"shared={sorted(keys_of(table, self.request, LC_SHARED), key=repr)}>"
         )
 
     cdef bint wait(self, lc_request *request, lc_status status, double seconds,
