@@ -160,6 +160,11 @@ cdef inline void end_nogil(lc_table *table) noexcept:
         lc_table_guard(table)
 
 
+cdef inline void expect_grant(lc_table *table) noexcept:
+    if not LC_HAS_GIL:
+        lc_expect_grant(table)
+
+
 cdef inline lc_status try_acquire(lc_table *table, lc_request *request) noexcept:
     cdef lc_status status
     if request.n_links < MANY:
@@ -197,6 +202,7 @@ cdef inline lc_status release(lc_table *table, lc_request *request) noexcept:
 cdef inline object granted(Table table, object exclusive, object shared, object owner,
                            object message, object timeout):
     """What Table.acquire() returns."""
+    expect_grant(table.table)
     cdef double seconds = seconds_of(timeout)
     cdef Grant grant = new_grant(keeper_of(table))
     grant.request = build(table, exclusive, shared, owner, message)
@@ -206,6 +212,7 @@ cdef inline object granted(Table table, object exclusive, object shared, object 
 cdef inline object granted_or_none(Table table, object exclusive, object shared, object owner,
                                    object message):
     """What Table.try_acquire() returns."""
+    expect_grant(table.table)
     # Made before it is held: afterwards nothing may fail.
     cdef Grant grant = new_grant(keeper_of(table))
     grant.request = build(table, exclusive, shared, owner, message)

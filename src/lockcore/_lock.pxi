@@ -48,6 +48,7 @@ cdef class Lock:
             ManagerClosedError: the manager is or was closed.
             LockError: in a child process, if a signal handler forked during the wait.
         """
+        expect_grant(self.manager.table)
         cdef double seconds = INFINITY
         if blocking is not True or timeout is not MINUS_ONE:
             seconds = check_lock_timeout(blocking, timeout)

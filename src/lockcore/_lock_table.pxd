@@ -133,6 +133,7 @@ cdef extern from "lock_table.h" nogil:
     void lc_request_free(lc_request *request, lc_spares *spares)
     int lc_request_state(const lc_request *request)
 
+    void lc_expect_grant(lc_table *table)
     lc_status lc_try_acquire(lc_table *table, lc_request *request)
     lc_status lc_acquire(
         lc_table *table, lc_request *request, lc_waiter *waiter, lc_rows *blockers

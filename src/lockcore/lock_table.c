@@ -104,6 +104,12 @@ mark_granted(lc_table *table, lc_request *request, int64_t now)
     atomic_store_explicit(&request->state, LC_HELD, memory_order_release);
 }
 
+void
+lc_expect_grant(lc_table *table)
+{
+    LC_PREFETCH_TO_WRITE(&table->grants);
+}
+
 /* Makes the link the only one at its key. */
 static inline void
 hold_free_key(lc_table *table, lc_bucket *bucket, lc_link *link)

@@ -286,6 +286,10 @@ lc_request_state(const lc_request *request)
  * Returns: LC_OK, LC_CONFLICT or LC_CLOSED. */
 lc_status lc_try_acquire(lc_table *table, lc_request *request);
 
+/* For a caller who is about to acquire, and has a request to make first: has the count of tokens
+ * fetched meanwhile from the processor that granted last. Changes nothing. */
+void lc_expect_grant(lc_table *table);
+
 /* As lc_try_acquire(), and on conflict either queues the request (`waiter` given,
  * which it then owns) or lists who is in the way (`blockers` given).
  * Returns: also LC_QUEUED, LC_NO_MEMORY. */
