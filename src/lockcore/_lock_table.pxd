@@ -72,6 +72,7 @@ cdef extern from "lock_table.h" nogil:
         void *parker
         lc_table *table
         unsigned char has_resumed  # atomic
+        uint8_t is_next
 
     ctypedef struct lc_request:
         uint32_t n_links

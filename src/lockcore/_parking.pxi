@@ -102,6 +102,9 @@ cdef extern from *:
     unsigned lc_parks() nogil
 
 cdef enum:
+    # How long a thread whose turn is next looks for its grant before it parks: about what it takes to
+    # park and be woken. Not with the GIL, which whoever holds the key may need.
+    SPIN_NS = 5_000
     # How long a request waits before it looks for a deadlock. Most waits are shorter.
     OPTIMISTIC_NS = 5_000_000
     # The longest single park; also keeps microseconds far from overflow.
@@ -317,6 +320,10 @@ cdef int park(lc_table *table, lc_request *request, int64_t deadline, lc_rows *r
     if request.owner != NULL:
         look = now + OPTIMISTIC_NS
     lc_set_resumed(request.waiter, False)
+    if not LC_HAS_GIL and request.waiter.is_next:
+        until = min(deadline, now + SPIN_NS)
+        while now < until and lc_request_state(request) == LC_WAITING:
+            now = lc_now()
     try:
         while status == LC_QUEUED:
             until = min(look, deadline)

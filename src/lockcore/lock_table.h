@@ -144,6 +144,7 @@ struct lc_waiter {
     const lc_link *blocker; /* and for what: our owner's hold, or our place */
     uint64_t visit;
     uint64_t changed;       /* when it last began to wait for more, as arrivals */
+    uint8_t is_next;        /* nobody else waited where it was queued at first */
     uint8_t must_look;      /* in the table's list of those */
     uint8_t is_candidate;   /* in the table's list of those to try */
     uint8_t is_victim;      /* chosen to end a deadlock */

@@ -389,6 +389,7 @@ start_waiting(lc_table *table, lc_array *array, lc_request *request, lc_waiter *
     request->waiter = waiter;
     waiter->arrival = waiter->changed = ++table->arrivals;
     waiter->must_look = waiter->is_victim = waiter->is_candidate = false;
+    waiter->is_next = true;
     atomic_init(&waiter->is_called, false);
     waiter->visit = 0;
     request->since = lc_now();
@@ -399,6 +400,7 @@ start_waiting(lc_table *table, lc_array *array, lc_request *request, lc_waiter *
         link->is_open = false;
         if (link->is_blocked) {
             lc_enqueue(lc_find(lc_bucket_of(array, link->key.hash), &link->key), link);
+            waiter->is_next &= link->next == link;
         }
     }
     add_waiting(table, request);

@@ -24,6 +24,18 @@ TABLE_TEST(queue_is_in_order_of_arrival)
     CHECK_TEXT(at("a"), "");
 }
 
+TABLE_TEST(waiter_is_next_where_nobody_else_waited)
+{
+    ask("x", "a! b!");
+    party *y = ask("y", "a!"), *z = ask("z", "b! c!");
+    party *p = ask("p", "a!"), *q = ask("q", "c! b!"), *r = ask("r", "c!");
+    CHECK(y->request->waiter->is_next);
+    CHECK(z->request->waiter->is_next);
+    CHECK(!p->request->waiter->is_next);
+    CHECK(!q->request->waiter->is_next);
+    CHECK_INT(r->status, LC_OK);
+}
+
 TABLE_TEST(shared_waiters_are_granted_together_up_to_an_exclusive_one)
 {
     party *x = ask("x", "a!");
