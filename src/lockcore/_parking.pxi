@@ -102,8 +102,8 @@ cdef extern from *:
     unsigned lc_parks() nogil
 
 cdef enum:
-    # How long a thread whose turn is next looks for its grant before it parks: about what it takes to
-    # park and be woken. Not with the GIL, which whoever holds the key may need.
+    # How long a thread whose turn is next looks for its grant before it parks: about what it takes
+    # to park and be woken. Not with the GIL, which whoever holds the key may need.
     SPIN_NS = 5_000
     # How long a request waits before it looks for a deadlock. Most waits are shorter.
     OPTIMISTIC_NS = 5_000_000
