@@ -7,7 +7,7 @@ what `on_failure` was told, by lockcore.LockManager's module, turns into an exce
 
 cimport cython
 from cpython.bytearray cimport PyByteArray_AS_STRING
-from cpython.object cimport PyObject
+from cpython.object cimport PyObject, newfunc
 from libc.math cimport isnan
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
@@ -462,5 +462,12 @@ cdef extern from *:
     """
     void lc_make_immortal(object type)
 
+cdef object refuse(object kind, PyObject *arguments, PyObject *names):
+    raise TypeError(f"only a LockManager makes a {kind.__name__}")
+
+
 lc_make_immortal(Grant)
 lc_make_immortal(Lock)
+# By hand they would have no request. Whoever makes them here does not come through this door.
+(<PyTypeObject *> Grant).tp_new = <newfunc> refuse
+(<PyTypeObject *> Lock).tp_new = <newfunc> refuse

@@ -61,9 +61,6 @@ cdef class Grant:
     cdef lc_request *request
     cdef void *keeper               # keeper_of() its manager
 
-    def __init__(self):
-        raise TypeError("grants come from LockManager.acquire()")
-
     def release(self):
         """Gives back all keys, and lets those run who waited for them. Never blocks.
 

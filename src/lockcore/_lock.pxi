@@ -32,9 +32,6 @@ cdef class Lock:
     cdef unsigned long generation   # of tables when the list was begun
     cdef lc_guard guard              # of all this, where there is no GIL
 
-    def __init__(self):
-        raise TypeError("locks come from LockManager.lock()")
-
     def __dealloc__(self):
         if self.request != NULL:
             self.forget_grants()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 import uuid
 
 import pytest
 
-from lockcore import NotHeldError
+from lockcore import Grant, Lock, NotHeldError
 
 
 def test_grant_says_what_it_holds(manager):
@@ -163,3 +165,17 @@ def test_grants_are_equal_only_to_themselves(manager):
 def test_grants_come_from_managers_only(manager):
     with pytest.raises(TypeError):
         type(manager.acquire())()
+
+
+@pytest.mark.parametrize("kind", [Grant, Lock])
+@pytest.mark.parametrize("make", [lambda kind: kind(), lambda kind: kind.__new__(kind)])
+def test_only_a_manager_makes_grants_and_locks(kind, make):
+    with pytest.raises(TypeError, match=f"only a LockManager makes a {kind.__name__}"):
+        make(kind)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_grants_and_locks_cannot_be_copied(lock_manager, copied):
+    for thing in (lock_manager.acquire(exclusive=["a"]), lock_manager.lock(exclusive=["b"])):
+        with pytest.raises(TypeError):
+            copied(thing)
