@@ -18,7 +18,7 @@ from lockcore import (
 )
 from support import eventually
 
-ROUNDS = 100
+ROUNDS = 30
 WORKERS = 4
 
 
