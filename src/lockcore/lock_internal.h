@@ -59,13 +59,13 @@ struct lc_table {
     atomic_long sampled_keys;
     atomic_long left_handles;               /* once is_left, and then no stripe counts */
     lc_table *next_table, **where_table;    /* among all tables: fork.c */
-    bool is_locked;                         /* for a fork: its buckets, too */
     char apart_3[LC_CACHE_LINE];
 
     lc_stripe stripes[LC_STRIPES];
 
     /* Everything below belongs to the wait mutex. */
     lc_mutex wait_mutex;
+    bool is_locked;                         /* for a fork: its buckets, too */
     uint64_t arrivals;
     size_t n_waiting;
     size_t n_named_waiting;                 /* those whose owner has a name */
