@@ -313,8 +313,8 @@ cdef int park(lc_table *table, lc_request *request, int64_t deadline, lc_rows *r
     cdef int64_t until
     cdef PyLockStatus woken
     cdef lc_status status = LC_QUEUED
-    # With the GIL clocks are read only where somebody asks for the time. Nobody can wait for an owner without
-    # a name, so only a wake-up makes those look.
+    # With the GIL clocks are read only where somebody asks for the time. Nobody can wait for an
+    # owner without a name, so only a wake-up makes those look.
     if not LC_HAS_GIL or request.owner != NULL or deadline != FOR_EVER:
         now = lc_now()
     if request.owner != NULL:
