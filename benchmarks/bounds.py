@@ -190,6 +190,13 @@ ROWS = (
         is_least=True,
     ),
     Row(
+        "the same, its method in a local variable",
+        1.7,
+        free_threaded_scaling("try/manager=bound-method"),
+        times,
+        is_least=True,
+    ),
+    Row(
         "hand-off between 2 threads, against a bare `threading.Lock` hand-off",
         1.1,
         lambda run: run.ratio("handoff/exclusive/to-and-fro", LOCK),
