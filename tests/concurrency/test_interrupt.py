@@ -214,7 +214,7 @@ for _ in range(200):
         try:
             manager.acquire(exclusive=["a"], owner="me")
             while True:
-                time.sleep(1)  # until the signal: a lock of threading's may break by it
+                time.sleep(0.001)  # not a lock of threading, which the signal may break
         finally:
             queued = len(manager.waiters("a"))
     except KeyboardInterrupt:
