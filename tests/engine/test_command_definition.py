@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, ClassVar
@@ -85,6 +86,29 @@ def test_annotation_may_name_a_property() -> None:
             return self.vm.partition("-")[0]
 
     assert Stop(vm="p1-web").exclusive_locks() == {("POOL", "p1"): None}
+
+
+@pytest.mark.parametrize("name", ["class", "ﬁle"])
+def test_property_may_have_a_name_that_is_not_written_in_source(name: str) -> None:
+    attributes = {name: property(lambda _: "web")}
+    kind = locks(exclusive("VM", name), exclusive("DISK", f"{{{name}}}"), scope=Scope.EXECUTION)(
+        type("Start", (Command,), attributes)
+    )
+    assert kind().exclusive_locks() == {("VM", "web"): None, ("DISK", "web"): None}
+
+
+def test_names_of_any_kind_of_text_are_their_characters() -> None:
+    class Name(str, enum.Enum):  # noqa: UP042 - whose form in a template is `Name.VM`
+        VM = "vm"
+
+    @locks(
+        exclusive("VM", Name.VM, message=Message("STARTING", **{Name.VM: "{vm}"})),
+        scope=Scope.EXECUTION,
+    )
+    class Start(Command):
+        vm: str
+
+    assert Start(vm="web").exclusive_locks() == {("VM", "web"): Message("STARTING", vm="web")}
 
 
 def test_keys_without_a_scope_are_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import enum
 import functools
 import inspect
 import uuid
@@ -204,6 +205,37 @@ def test_variables_of_a_message_have_any_names(manager: LockManager) -> None:
         return manager.holders(("VM", vm))[0].message
 
     assert start("web") == Message("STARTING", **{"class": "web", "a name": 5, "name-2": "{}"})
+
+
+class Name(str, enum.Enum):  # noqa: UP042 - which is the difference
+    """Text whose form in a template is `Name.VM`."""
+
+    VM = "vm"
+
+
+class Code(str):
+    """Text that everything but its characters says is a program."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "start.__globals__.clear()"
+
+    __repr__ = __str__
+
+    def __format__(self, form: str) -> str:
+        return str(self)
+
+
+@pytest.mark.parametrize("name", [Name.VM, Code("vm")])
+def test_names_of_any_kind_of_text_are_their_characters(manager: LockManager, name: str) -> None:
+    message = Message("STARTING", **{name: "{vm}"})
+
+    @locks(exclusive("VM", name, message=message), manager=manager)
+    def start(vm: str) -> object:
+        return [(row.key, row.message) for row in manager.snapshot()]
+
+    assert start("web") == [(("VM", "web"), Message("STARTING", vm="web"))]
 
 
 def test_id_is_an_attribute_with_any_name(manager: LockManager) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import keyword
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -402,7 +403,11 @@ def _checking_types(cls: type[Command], init: Callable[..., None]) -> Callable[.
 
 
 def _field(name: str) -> str:
-    return "self" if name == _ITSELF else f"self.{name}"
+    if name == _ITSELF:
+        return "self"
+    if keyword.iskeyword(name) or not name.isascii():  # the compiler spells some letters anew
+        return f"getattr(self, {name!r})"
+    return f"self.{name}"
 
 
 def _is_property(attribute: object) -> bool:

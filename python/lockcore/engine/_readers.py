@@ -2,6 +2,9 @@
 
 A declaration is compiled once, where it is applied, as dataclasses compile their methods. So a call
 reads its keys as fast as if somebody had written them there by hand.
+
+Of what is declared only names get into the source, those of variables in quotes, and by the methods
+of `str` itself: an enum, or another subclass, may give itself another text. All else is an object.
 """
 
 from __future__ import annotations
@@ -107,7 +110,7 @@ def names_read(id: Id, message: str | Message | None) -> list[str]:
         ValueError: A template cannot be parsed.
     """
     if isinstance(id, str) and id.isidentifier():
-        names = [id]
+        names = [str.__str__(id)]
     elif isinstance(id, str) and "{" in id:
         names = Template(id).names
     elif callable(id):
@@ -126,7 +129,9 @@ def id_source(id: Id, place: Place, names: Names) -> str:
     """The expression for an id that `names_read` has accepted."""
     if not isinstance(id, str):
         return _call(id, _parameters_of(id), place, names)
-    return place(id) if id.isidentifier() else Template(id).value_source(place, names)
+    if id.isidentifier():
+        return place(str.__str__(id))
+    return Template(id).value_source(place, names)
 
 
 def message_source(message: str | Message, place: Place, names: Names) -> str:
@@ -135,7 +140,7 @@ def message_source(message: str | Message, place: Place, names: Names) -> str:
         return Template(message).text_source(place, names)
     constants = {name: v for name, v in message.variables.items() if not isinstance(v, str)}
     texts = ", ".join(
-        f"{name!r}: {Template(value).text_source(place, names)}"
+        f"{str.__repr__(name)}: {Template(value).text_source(place, names)}"
         for name, value in message.variables.items()
         if isinstance(value, str)
     )
