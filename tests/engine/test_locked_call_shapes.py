@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -53,6 +54,36 @@ class Called:
 @functools.wraps(with_defaults)
 def behind_a_wrapper(*args: Any, **kwargs: Any) -> object:
     return with_defaults(*args, **kwargs)
+
+
+class WithSession:
+    """Gives a function its first argument, and passes itself off as that function.
+
+    The proxies of wrapt are like this: they say of everything what the function says of itself.
+    """
+
+    __slots__ = ("__wrapped__",)
+    __class__ = property(lambda _: types.FunctionType)  # type: ignore[assignment]
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        self.__wrapped__ = function
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        return self.__wrapped__("session", *args, **kwargs)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.__wrapped__, name)
+
+    @property
+    def __dict__(self) -> dict[str, object]:  # type: ignore[override]
+        return vars(self.__wrapped__)
+
+
+class Host:
+    def start(self, vm: object, pool: object = "p1") -> object:
+        return vm, pool
+
+    start_in_p2 = functools.partialmethod(start, pool="p2")
 
 
 CALLS: list[tuple[tuple[object, ...], dict[str, object]]] = [
@@ -108,3 +139,17 @@ def test_function_takes_and_refuses_what_it_does_without_locks(
     else:
         assert found == expected
     assert len(manager) == 0
+
+
+def test_function_behind_a_proxy_takes_what_the_proxy_does(manager: LockManager) -> None:
+    def start(session: object, vm: object) -> object:
+        return session, vm, len(manager)
+
+    locked = locks(exclusive("VM", "vm"), manager=manager)(WithSession(start))
+    assert locked(vm="web") == ("session", "web", 1)
+
+
+def test_partial_method_of_a_class_keeps_its_defaults(manager: LockManager) -> None:
+    locked = locks(exclusive("POOL", "pool"), manager=manager)(Host.start_in_p2)
+    assert locked(Host(), "web") == ("web", "p2")
+    assert locked(Host(), "web", pool="p3") == ("web", "p3")

@@ -173,8 +173,9 @@ class CallShape:
         self._parameters = list(signature.parameters.values())
         self.known = {p.name for p in self._parameters if p.kind not in _VARIABLE}
         self.names = Names(signature.parameters)
-        self._takes_all = not isinstance(function, types.FunctionType) or bool(
-            {"__wrapped__", "__signature__"} & vars(function).keys()
+        # Not isinstance, for which a proxy can pass itself off as a function.
+        self._takes_all = type(function) is not types.FunctionType or bool(
+            _OTHER_SIGNATURE & vars(function).keys()
         )
         args, kwargs = f"{self.names.prefix}args", f"{self.names.prefix}kwargs"
         self._given = f"{args}, {kwargs}"
@@ -203,6 +204,9 @@ class CallShape:
             wrapper.__kwdefaults__ = function.__kwdefaults__
         return functools.wraps(function)(wrapper)
 
+
+_OTHER_SIGNATURE = {"__wrapped__", "__signature__", "__partialmethod__", "_partialmethod"}
+"""What makes `inspect.signature` tell of something else than a function's own parameters."""
 
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
