@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import types
 from collections.abc import Callable
 from typing import Any
@@ -153,3 +154,19 @@ def test_partial_method_of_a_class_keeps_its_defaults(manager: LockManager) -> N
     locked = locks(exclusive("POOL", "pool"), manager=manager)(Host.start_in_p2)
     assert locked(Host(), "web") == ("web", "p2")
     assert locked(Host(), "web", pool="p3") == ("web", "p3")
+
+
+@pytest.mark.parametrize(
+    ("is_function", "name"), [(True, "<locks of start>"), (False, "<locks of partial>")]
+)
+def test_frame_of_a_wrapper_tells_briefly_whose_it_is(
+    manager: LockManager, is_function: bool, name: str
+) -> None:
+    def start(vm: object, text: object = None) -> object:
+        frame = sys._getframe(1)
+        return frame.f_code.co_filename, frame.f_globals["__name__"].partition(".")[0]
+
+    start.__qualname__ = "start"
+    function = start if is_function else functools.partial(start, text="much text " * 1000)
+    locked = locks(exclusive("VM", "vm"), manager=manager)(function)
+    assert locked("web") == (name, "lockcore")

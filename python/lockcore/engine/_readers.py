@@ -50,7 +50,7 @@ class Names:
         self.prefix = "_"
         while any(name.startswith(self.prefix) for name in taken):
             self.prefix += "_"
-        self.globals: dict[str, Any] = {}
+        self.globals: dict[str, Any] = {"__name__": __name__}  # what looks at frames reads it
 
     def name_of(self, value: object) -> str:
         """Gives an object a name and returns it."""
@@ -197,7 +197,9 @@ class CallShape:
     def compiled(self, source: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """Returns the wrapper that the source defines as `locked`, made to look like `function`."""
         scope: dict[str, Any] = {}
-        exec(compile(source, f"<locks of {self._name}>", "exec"), self.names.globals, scope)  # noqa: S102
+        # What stands in tracebacks. The text of an object, a partial say, can be of any length.
+        whose = getattr(function, "__qualname__", type(function).__name__)
+        exec(compile(source, f"<locks of {whose}>", "exec"), self.names.globals, scope)  # noqa: S102
         wrapper = scope["locked"]
         if not self._takes_all:
             wrapper.__defaults__ = function.__defaults__
