@@ -10,11 +10,13 @@ RIVAL can be `empty objects`, too, which locks nothing: what CPython's allocator
 small objects.
 """
 
+import argparse
 import gc
 import json
 import os
 import sys
 from array import array
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +52,8 @@ def measure(name: str, n: int, way: str) -> dict[str, int]:
     """Returns: resident memory before, while all are held (if they are), and after."""
     keys = [f"vm-{i}" for i in range(n)]
     handles: list[Any] = [None] * n
-    rivals: dict[str, Any] = {rival.name: rival for rival in RIVALS}
-    rival = rivals.get(name, EmptyObjects)()
+    rivals: dict[str, Any] = {rival.name: rival for rival in RIVALS} | {EMPTY_OBJECTS: EmptyObjects}
+    rival = rivals[name]()
     for key in keys[:1000]:
         rival.hold([key]).release()
 
@@ -76,7 +78,19 @@ def measure(name: str, n: int, way: str) -> dict[str, int]:
     return dict(zip(("before", "held", "after"), sizes, strict=True))
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Reads what to measure, and prints it."""
+    parser = argparse.ArgumentParser(description="memory of so many held keys")
+    names = [*(rival.name for rival in RIVALS), EMPTY_OBJECTS]
+    parser.add_argument("rival", choices=names, metavar="RIVAL", help=", ".join(names))
+    parser.add_argument("n_keys", type=int, metavar="N_KEYS")
+    parser.add_argument("way", choices=("held", "passing"))
+    options = parser.parse_args(arguments)
     if not STATM.exists():
         sys.exit(f"cannot measure memory: no {STATM} here")
-    sys.stdout.write(json.dumps(measure(sys.argv[1], int(sys.argv[2]), sys.argv[3])) + "\n")
+    sizes = measure(options.rival, options.n_keys, options.way)
+    sys.stdout.write(json.dumps(sizes) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -270,6 +270,26 @@ def test_workload_is_refused_where_it_must_be(workload: Any, name: str) -> None:
     assert players[name](day, second=1.0).play(steps) == refused
 
 
+# ---- memory ----------------------------------------------------------------------
+
+
+def test_memory_of_a_rival_nobody_knows_is_refused(
+    rivals: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its figures would be those of empty objects."""
+    with pytest.raises(SystemExit):
+        importlib.import_module("memory").main(["lockcroe", "10", "held"])
+    assert "invalid choice: 'lockcroe'" in capsys.readouterr().err
+
+
+def test_memory_in_a_way_nobody_knows_is_refused(
+    rivals: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        importlib.import_module("memory").main(["lockcore", "10", "hold"])
+    assert "invalid choice: 'hold'" in capsys.readouterr().err
+
+
 # ---- the report ------------------------------------------------------------------
 
 
