@@ -133,7 +133,7 @@ bench-compare: $(INSTALLED) $(VENV)/.group-bench ## Compare the ratios of commit
 		$(BENCH_ARGS)
 	$(BIN)/python -m pytest $(RATIO_FILES) -k lockcore --benchmark-json=build/new.json \
 		--benchmark-compare=build/old.json $(BENCH_ARGS)
-	$(BIN)/python benchmarks/report.py build/old.json build/new.json
+	$(BIN)/python benchmarks/report.py build/new.json build/old.json
 
 bench-report: $(INSTALLED) $(VENV)/.group-bench ## Write the saved runs into README and docs
 	$(BIN)/python benchmarks/report.py $(sort $(wildcard build/bench-*.json)) \

@@ -354,6 +354,13 @@ def test_report_tells_runs_of_one_python_apart(rivals: Any, tmp_path: Path) -> N
     assert titles == ["CPython 3.11.7, old", "CPython 3.11.7, new", "CPython 3.11.7 free-threaded"]
 
 
+def test_comparison_of_two_commits_judges_this_tree() -> None:
+    """The first run decides whether a bound is met, and is the one of the table of rivals."""
+    makefile = (BENCHMARKS.parent / "Makefile").read_text(encoding="utf-8")
+    recipe = makefile.partition("\nbench-compare:")[2].partition("\n\n")[0]
+    assert recipe.rstrip().endswith("report.py build/new.json build/old.json")
+
+
 def test_every_part_of_the_performance_page_can_be_written(rivals: Any) -> None:
     page = Path(__file__).parent.parent / "docs" / "explanation" / "performance.md"
     names = re.findall(r"<!-- (\w+):begin -->", page.read_text())
