@@ -223,6 +223,15 @@ ITEMS: dict[str, Any] = {
 }
 
 
+def test_dicts_of_locks_are_asked_for_the_same(rivals: Any) -> None:
+    def operations(rival: type) -> set[str]:
+        return {name for name in dir(rival) if name.startswith("loop_")}
+
+    # A `with` statement is what the one has and the other, written by hand, has not.
+    assert operations(rivals.LeakyDict) - operations(rivals.RefcountedDict) == {"loop_with"}
+    assert operations(rivals.RefcountedDict) <= operations(rivals.LeakyDict)
+
+
 def test_loops_end_and_leave_nothing_held(new_rival: Callable[[], Any]) -> None:
     operations = [name.removeprefix("loop_") for name in dir(new_rival) if name.startswith("loop_")]
     assert operations

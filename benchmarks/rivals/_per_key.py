@@ -149,6 +149,18 @@ class LeakyDict(PerKey):
 
         return run
 
+    def loop_mixed(self, items: Sequence[tuple[Key, Key]]) -> Loop:
+        def run(locks: Any = self.locks) -> None:
+            for mine, ours in items:
+                first = locks[mine]
+                second = locks[ours]
+                first.acquire()
+                second.acquire()
+                second.release()
+                first.release()
+
+        return run
+
     def loop_set(self, items: Sequence[Sequence[Key]]) -> Loop:
         def run(locks: Any = self.locks) -> None:
             for keys in items:
