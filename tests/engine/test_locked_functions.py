@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import enum
 import functools
@@ -461,7 +462,14 @@ async def start_step_by_step_later(vm: str) -> AsyncIterator[str]:
 
 @pytest.mark.parametrize(
     "function",
-    [start_later, start_step_by_step, start_step_by_step_later, lambda vm: Awaitable()],
+    [
+        start_later,
+        start_step_by_step,
+        start_step_by_step_later,
+        contextlib.contextmanager(start_step_by_step),
+        contextlib.asynccontextmanager(start_step_by_step_later),
+        lambda vm: Awaitable(),
+    ],
 )
 def test_function_that_would_run_after_its_locks_went_is_an_error(
     manager: LockManager, function: Callable[..., Any]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Sequence
@@ -94,7 +95,7 @@ def locks(
     Raises:
         TypeError: A rule is not one, or, when it is applied, a rule names a field that is missing,
             or a command declares keys and no scope. Or, by a call, that a function has returned
-            something to be awaited or iterated, which would run without its locks.
+            something to be awaited, iterated or entered, which would run without its locks.
         ValueError: The timeout is negative or not a number, or the scope is unknown.
     """
     for rule in rules:
@@ -164,7 +165,13 @@ async def locked{shape.parameters}:
 _FINISHED: Final = frozenset({bool, bytes, dict, float, frozenset, int, list, set, str, tuple})
 """Types that need no closer look."""
 
-_UNFINISHED: Final = (Awaitable, AsyncGenerator, Generator)
+_UNFINISHED: Final = (
+    Awaitable,
+    AsyncGenerator,
+    Generator,
+    contextlib._GeneratorContextManager,
+    contextlib._AsyncGeneratorContextManager,
+)
 
 
 def _refuse_unfinished(function: Callable[..., Any], returned: Any) -> None:
