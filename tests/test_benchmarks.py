@@ -102,6 +102,16 @@ def test_benchmark_file_has_cases(collected: str, file: Path) -> None:
     assert re.search(rf"^(.*/)?{file.name}::bench_\w+", collected, re.MULTILINE)
 
 
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "benchmarks/README.md"])
+def test_part_that_a_page_selects_is_there(collected: str, page: str) -> None:
+    text = (BENCHMARKS.parent / page).read_text(encoding="utf-8")
+    parts = re.findall(r'(?:BENCH_ARGS="|pytest benchmarks\S* )-k (\w+)', text)
+    assert parts
+    for part in parts:
+        assert part in collected
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_benchmark_file_asks_its_question(file: Path) -> None:
     question = file.read_text(encoding="utf-8").removeprefix('"""').partition("\n\n")[0]
