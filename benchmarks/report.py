@@ -93,8 +93,9 @@ def main(arguments: Iterable[str] | None = None) -> None:
     if any(run.circumstances["is_quick"] for run in runs):
         sys.stderr.write("this was a quick run, which measures nothing\n")
 
-    made = {name: make(runs) for name, make in TABLES.items()}
-    parts = {name: as_markdown(table) for name, table in made.items() if table}
+    every = {name: make(runs) for name, make in TABLES.items()}
+    made = {name: table for name, table in every.items() if len(table) > 1}  # more than a heading
+    parts = {name: as_markdown(table) for name, table in made.items()}
     parts["machine"] = re.sub("^", "* ", machine(runs), flags=re.MULTILINE)
     if "ratios" in parts:
         parts["ratios"] += f"\n\n{machine(runs[:1]).partition(';')[0]}."
@@ -106,7 +107,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
             f"![{title}]({options.plots.name}/{path.name})" for title, path in drawn.items()
         )
     form = as_markdown if options.markdown else as_text
-    printed = [form(table) for name, table in made.items() if table and name != "ratios"]
+    printed = [form(table) for name, table in made.items() if name != "ratios"]
     sys.stdout.write("\n\n".join([parts["machine"], *printed]) + "\n")
     for path in options.write:
         write_into(path, parts)

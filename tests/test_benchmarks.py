@@ -373,6 +373,15 @@ def test_report_tells_runs_of_one_python_apart(rivals: Any, tmp_path: Path) -> N
     assert titles == ["CPython 3.11.7, old", "CPython 3.11.7, new", "CPython 3.11.7 free-threaded"]
 
 
+def test_report_leaves_parts_alone_that_were_not_measured(rivals: Any, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    text = "<!-- threads:begin -->\nmeasured before\n<!-- threads:end -->\n"
+    page.write_text(f"<!-- bounds:begin -->\n<!-- bounds:end -->\n{text}")
+    run = saved_run(tmp_path / "run.json", 0.6)
+    importlib.import_module("report").main([str(run), "--write", str(page)])
+    assert page.read_text().endswith(text)
+
+
 def test_comparison_of_two_commits_judges_this_tree() -> None:
     """The first run decides whether a bound is met, and is the one of the table of rivals."""
     makefile = (BENCHMARKS.parent / "Makefile").read_text(encoding="utf-8")
