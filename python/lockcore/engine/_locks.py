@@ -165,12 +165,24 @@ async def locked{shape.parameters}:
 _FINISHED: Final = frozenset({bool, bytes, dict, float, frozenset, int, list, set, str, tuple})
 """Types that need no closer look."""
 
+
+@contextlib.contextmanager
+def _managed() -> Generator[None]:
+    yield
+
+
+@contextlib.asynccontextmanager
+async def _managed_async() -> AsyncGenerator[None]:
+    yield
+
+
+# The types of context managers that are generators have no public names.
 _UNFINISHED: Final = (
     Awaitable,
     AsyncGenerator,
     Generator,
-    contextlib._GeneratorContextManager,
-    contextlib._AsyncGeneratorContextManager,
+    type(_managed()),
+    type(_managed_async()),
 )
 
 
