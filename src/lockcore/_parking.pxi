@@ -192,17 +192,19 @@ cdef void give_back_unwanted() noexcept nogil:
     global to_give_back, is_giving_back
     cdef lc_request *request
     cdef lc_table *table
-    if is_giving_back:
+    if to_give_back == NULL or is_giving_back:
         return
     is_giving_back = True
-    while to_give_back != NULL:
-        request = to_give_back
-        to_give_back = request.below
-        table = request.waiter.table
-        lc_release(table, request)
-        drop(request)
-        if lc_table_drop(table):
-            end_table(table)
+    # Callbacks may have used any table. Only one of these knows if we are here without the GIL.
+    with gil:
+        while to_give_back != NULL:
+            request = to_give_back
+            to_give_back = request.below
+            table = request.waiter.table
+            release(table, request)
+            drop(request)
+            if lc_table_drop(table):
+                end_table(table)
     is_giving_back = False
 
 
