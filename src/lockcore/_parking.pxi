@@ -123,7 +123,7 @@ cdef unsigned long generation_of_tables = 0
 
 
 cdef void wake_thread(lc_request *request) noexcept nogil:
-    # One that only looks for a deadlock does so without the GIL.
+    # One that is only to look for a deadlock may go on waiting, and would not tell us it has the GIL.
     if LC_HAS_GIL and lc_request_state(request) != LC_WAITING and lc_has_gil():
         leave_to_hand_over(request)
     else:
@@ -195,6 +195,7 @@ cdef void give_back_unwanted() noexcept nogil:
     if to_give_back == NULL or is_giving_back:
         return
     is_giving_back = True
+    leave_to_hand_over(NULL)  # not until the callbacks' finalisers have done whatever they do
     # Callbacks may have used any table. Only one of these knows if we are here without the GIL.
     with gil:
         while to_give_back != NULL:

@@ -239,6 +239,33 @@ def test_thread_is_woken_before_a_callback_of_the_same_release_runs(lock_manager
     assert calls == [True]
 
 
+def test_thread_is_woken_before_a_callback_that_gave_its_grant_back_is_finalised(
+    lock_manager, background
+):
+    """Its finaliser, too, may do what only the thread ends."""
+
+    class Refusing:
+        def __call__(self):
+            return False
+
+        def __del__(self):
+            calls.append(has_run.wait(10))
+
+    def wait():
+        with lock_manager.acquire(shared=["a"]):
+            has_run.set()
+
+    calls = []
+    has_run = threading.Event()
+    holder = lock_manager.acquire(exclusive=["a"])
+    lock_manager._submit(shared=["a"], wake=Refusing())
+    thread = background(wait)
+    until_queued(lock_manager, "a", 2)
+    holder.release()
+    thread.result()
+    assert calls == [True]
+
+
 def test_each_of_many_woken_threads_runs(lock_manager, background):
     """The last of them is woken in another way than those before."""
 
