@@ -123,7 +123,7 @@ cdef unsigned long generation_of_tables = 0
 
 
 cdef void wake_thread(lc_request *request) noexcept nogil:
-    # One that is only to look for a deadlock may go on waiting, and would not tell us it has the GIL.
+    # One that is only to look for a deadlock may go on waiting, and not resume.
     if LC_HAS_GIL and lc_request_state(request) != LC_WAITING and lc_has_gil():
         leave_to_hand_over(request)
     else:
