@@ -205,7 +205,7 @@ def test_interrupts_that_race_with_grants_leave_nobody_queued():
     body = """
 signal.signal(signal.SIGUSR1, signal.default_int_handler)
 outcomes = set()
-for _ in range(200):
+for _ in range(100):
     def act(holder=holder):
         holder.release()
         send()
