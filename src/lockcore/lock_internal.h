@@ -273,7 +273,7 @@ void lc_grant(lc_table *table, lc_array *array, lc_request *request, int64_t now
  * queue. */
 void lc_withdraw(lc_table *table, lc_array *array, lc_request *request);
 
-/* Resizes the array if that is due. Requires: no mutex held. */
+/* table.c: resizes the array if that is due. Requires: no mutex held. */
 void lc_resize(lc_table *table);
 
 static inline void
