@@ -177,7 +177,7 @@ async def _managed_async() -> AsyncGenerator[None]:
 
 
 # The types of context managers that are generators have no public names.
-_UNFINISHED: Final = (
+_UNFINISHED: Final[tuple[type, ...]] = (
     Awaitable,
     AsyncGenerator,
     Generator,
