@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import signal
 import subprocess
@@ -382,7 +383,8 @@ def test_engine_of_the_user_is_used_and_given_back(
     songs: Callable[[], list[str]],
     options: dict[str, Any],
 ) -> None:
-    sqlalchemy = pytest.importorskip("sqlalchemy")
+    require_module("sqlalchemy")
+    sqlalchemy = importlib.import_module("sqlalchemy")
     users = sqlalchemy.create_engine(
         postgresql.engine.url, **{"isolation_level": "SERIALIZABLE", "max_overflow": 0} | options
     )
@@ -399,7 +401,8 @@ def test_engine_of_the_user_is_used_and_given_back(
 
 
 def test_other_databases_are_refused() -> None:
-    sqlalchemy = pytest.importorskip("sqlalchemy")
+    require_module("sqlalchemy")
+    sqlalchemy = importlib.import_module("sqlalchemy")
     users = sqlalchemy.create_mock_engine("mysql://", lambda *_: None)
     with pytest.raises(TypeError, match=r"or a sqlalchemy\.Engine, not"):
         Engine(store=users)
